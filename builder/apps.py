@@ -1,0 +1,7 @@
+"""The builder app."""
+
+from django.apps import AppConfig
+
+
+class BuilderConfig(AppConfig):
+    name = "builder"

@@ -1,0 +1,1 @@
+"""May we write: authorizations, opt-outs, the gate."""

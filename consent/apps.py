@@ -1,0 +1,7 @@
+"""The consent app."""
+
+from django.apps import AppConfig
+
+
+class ConsentConfig(AppConfig):
+    name = "consent"

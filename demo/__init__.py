@@ -1,0 +1,1 @@
+"""The invented health system, and the main job shown from end to end."""
