@@ -1,0 +1,1 @@
+"""The log: who did what, sealed so that it cannot be rewritten unnoticed."""
