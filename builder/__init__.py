@@ -1,1 +1,1 @@
-"""What a message looks like: templates, frozen revisions, compile."""
+"""What a mail looks like: blocks, merge tags, compile, and the encoded pieces that are sent."""

@@ -1,1 +1,1 @@
-"""Who gets what, when, under which authority."""
+"""Who gets what, when, and under which authority: campaigns, their audience, approval and launch."""

@@ -1,1 +1,1 @@
-"""May we write: authorizations, opt-outs, the gate."""
+"""May we write to this person, for this purpose, now? Facts, and the one gate that reads them."""

@@ -5,3 +5,11 @@ from django.apps import AppConfig
 
 class DeliveryConfig(AppConfig):
     name = "delivery"
+
+    def ready(self) -> None:
+        from audit.facts import FACTS, Facts
+        from delivery import checks  # noqa: F401
+        from delivery.models import Event, Receipt
+
+        for model in (Receipt, Event):
+            FACTS[model._meta.label] = Facts(model)

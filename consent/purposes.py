@@ -1,0 +1,57 @@
+"""Why a message is sent: the classes of 45 CFR 164.501 and 164.508, and what each asks for."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Remuneration(StrEnum):
+    """Whether somebody may pay for the message (164.501, Marketing, paragraph (3))."""
+
+    NONE = "none"
+    #: 164.501(2)(i): no more than the reasonable cost of making the communication.
+    COST = "cost"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """One class of message.
+
+    `blocked_by`: scopes of consent.OptOut that stop it; empty for what is owed to the person.
+    `stop_scope`: the scope that "unsubscribe" in such a message records.
+    `available`: whether we hold the facts that the rule needs; else the gate refuses.
+    `part2`: whether records of substance use treatment may be used for it without a consent of their own
+    (42 CFR 2.31, 2.33: treatment, payment and operations under a single consent, never promotion).
+    """
+
+    code: str
+    label: str
+    citation: str
+    needs_authorization: bool
+    remuneration: Remuneration
+    blocked_by: frozenset[str]
+    stop_scope: str
+    commercial: bool
+    part2: bool = False
+    available: bool = True
+
+
+_PROMOTION = frozenset({"all", "commercial"})
+_CARE = frozenset({"all", "care"})
+
+_TABLE = (
+    Purpose("TREATMENT", "Treatment or care coordination for the person", "164.501 Marketing (2)(ii)(A)", False, Remuneration.NONE, _CARE, "care", False),
+    Purpose("OWN_PRODUCT", "Our own health service, or one in the plan", "164.501 Marketing (2)(ii)(B)", False, Remuneration.NONE, _PROMOTION, "commercial", True),
+    Purpose("CASE_MGMT", "Case management or care alternatives", "164.501 Marketing (2)(ii)(C)", False, Remuneration.NONE, _CARE, "care", False),
+    Purpose("REFILL", "Refill reminder for a current prescription", "164.501 Marketing (2)(i)", False, Remuneration.COST, _CARE, "care", False, available=False),
+    Purpose("GOV_PROGRAM", "A public programme", "HHS commentary on 164.501", False, Remuneration.NONE, _CARE, "care", False),
+    Purpose("GENERAL_HEALTH", "General health information, nothing for sale", "HHS commentary on 164.501", False, Remuneration.NONE, _CARE, "care", False),
+    Purpose("FUNDRAISING", "Raising funds for ourselves", "164.514(f)", False, Remuneration.NONE, frozenset({"all", "fundraising"}), "fundraising", False),
+    Purpose("MARKETING", "Promotion of a product or service", "164.508(a)(3)", True, Remuneration.NONE, _PROMOTION, "commercial", True),
+    Purpose("MARKETING_PAID", "Promotion that a third party pays for", "164.508(a)(3)(ii)", True, Remuneration.REQUIRED, _PROMOTION, "commercial", True),
+    Purpose("TRANSACTIONAL_OPS", "A bill, an appointment, an account notice", "164.506", False, Remuneration.NONE, frozenset(), "care", False, part2=True),
+)
+
+#: Purposes by code. Sale of PHI (164.502(a)(5)(ii)) is absent on purpose: there is no such feature.
+PURPOSES: dict[str, Purpose] = {purpose.code: purpose for purpose in _TABLE}
+CHOICES = [(purpose.code, purpose.label) for purpose in _TABLE]
