@@ -22,6 +22,7 @@ VERSION = 1
 MAX_BLOCKS = 200
 MAX_DOCUMENT = 400_000  # characters of text in all
 MAX_LINE = 300
+MAX_PROBLEMS = 200  # more than anybody reads
 NESTED = frozenset({"text", "button", "image", "divider", "spacer"})
 ALIGNS = ("left", "center", "right")
 
@@ -41,7 +42,7 @@ def validate(
     _document(check, document)
     if check.characters > MAX_DOCUMENT:
         check.fault("too_big", "", MAX_DOCUMENT)
-    return check.problems
+    return check.problems[:MAX_PROBLEMS]
 
 
 def empty() -> dict:
@@ -57,18 +58,19 @@ def empty() -> dict:
     }
 
 
-def walk(document: dict) -> Iterator[dict]:
-    """Every block of a valid document in order, those inside columns too."""
-    for block in document["blocks"]:
-        yield block
-        for column in block.get("columns", ()):
-            yield from column
+def walk(document: dict) -> Iterator[tuple[str, dict]]:
+    """Every block of a valid document with its path, in order, those inside columns too."""
+    for i, block in enumerate(document["blocks"]):
+        yield f"blocks[{i}]", block
+        for j, column in enumerate(block.get("columns", ())):
+            for k, nested in enumerate(column):
+                yield f"blocks[{i}].columns[{j}][{k}]", nested
 
 
 def media(document: dict) -> tuple[str, ...]:
     """The ids of the uploaded images that a valid document shows, each once."""
-    found = (links.media_id(block["src"]) for block in walk(document) if block["type"] == "image")
-    return tuple(dict.fromkeys(found_id for found_id in found if found_id))
+    sources = (block["src"] for _, block in walk(document) if block["type"] == "image")
+    return tuple(dict.fromkeys(found for src in sources if (found := links.media_id(src))))
 
 
 # --- checks -----------------------------------------------------------------------------------------
@@ -96,7 +98,13 @@ class _Check:
         return right
 
 
-_TYPES = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
+_TYPES = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ def _document(check: _Check, document: object) -> None:
     if not check.is_a(dict, document, ""):
         return
     version = document.get("version", VERSION)
-    if version != VERSION or isinstance(version, bool):
+    if type(version) is not int or version != VERSION:
         check.fault("wrong_version", "version")
         return
     _fields(check, document, _DOCUMENT, "")
@@ -145,7 +153,9 @@ def _blocks(check: _Check, given: object, path: str) -> None:
         return
     _list(check, given, path, frozenset(_BLOCKS))
     footers = [
-        i for i, block in enumerate(given) if isinstance(block, dict) and block.get("type") == "footer"
+        i
+        for i, block in enumerate(given)
+        if isinstance(block, dict) and block.get("type") == "footer"
     ]
     if not footers:
         check.fault("footer_missing", path)
@@ -172,7 +182,7 @@ def _block(check: _Check, block: object, path: str, allowed: frozenset[str]) -> 
     if kind is None:
         check.fault("missing_key", path, "type")
     elif not isinstance(kind, str) or kind not in _BLOCKS:
-        check.fault("unknown_block", path, kind)
+        check.fault("unknown_block", path, kind if isinstance(kind, str) else type(kind).__name__)
     elif kind not in allowed:
         check.fault("too_deep", path)
     else:

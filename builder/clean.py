@@ -31,7 +31,13 @@ STYLE = re.compile(r"\s*text-align\s*:\s*(left|center|right)\s*;?\s*")
 _PROTOCOLS = frozenset({"https", "mailto", "tel"})
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 _ROUNDS = 8
-_RENAMED = {"b": "strong", "i": "em", "h4": "h3", "h5": "h3", "h6": "h3"}  # what browsers and word processors write
+_RENAMED = {
+    "b": "strong",
+    "i": "em",
+    "h4": "h3",
+    "h5": "h3",
+    "h6": "h3",
+}  # what browsers and word processors write
 _RENAME = re.compile(r"<(/?)(b|i|h[456])(?=[\s>])[^<>]*>", re.IGNORECASE)
 _CODE = re.compile(r"<(/?)(script|style|template|title|noscript|xml)\b[^<>]*>", re.IGNORECASE)
 _REFERENCE = re.compile(r"&(?:#[0-9]{1,9}|#[xX][0-9A-Fa-f]{1,8});?")
@@ -44,7 +50,9 @@ def rich_text(fragment: str) -> str:
     Merge tags stay as they are. What is removed here without a word, `blocks.validate` names when it
     is sent to it: the editor stores what comes out of here, the API refuses.
     """
-    for _ in range(_ROUNDS):  # removing one thing can lay bare another: again, until nothing changes
+    for _ in range(
+        _ROUNDS
+    ):  # removing one thing can lay bare another: again, until nothing changes
         once = _round(fragment)
         if once == fragment:
             return once
@@ -111,6 +119,8 @@ def _cleaner() -> bleach.Cleaner:
             protocols=_PROTOCOLS,
             strip=True,
             strip_comments=True,
-            css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align"], allowed_svg_properties=[]),
+            css_sanitizer=CSSSanitizer(
+                allowed_css_properties=["text-align"], allowed_svg_properties=[]
+            ),
         )
     return cleaner

@@ -62,7 +62,9 @@ def _encoded(text: str, used: int) -> bytes:
         words = [f"=?utf-8?q?{chunk}?=" for chunk in chunks]
     else:
         room = (WORD - 12) // 4 * 3
-        chunks = _chunks(list(text), [len(c.encode()) for c in text], room, (LINE - used - 12) // 4 * 3)
+        chunks = _chunks(
+            list(text), [len(c.encode()) for c in text], room, (LINE - used - 12) // 4 * 3
+        )
         words = [f"=?utf-8?b?{b64encode(chunk.encode()).decode()}?=" for chunk in chunks]
     return "\r\n ".join(words).encode("ascii")
 

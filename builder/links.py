@@ -12,7 +12,9 @@ MAX_ADDRESS = 2_000
 # A merge tag inside an address while it is checked; cannot come from the author, who may write ASCII only.
 _HOLE = "\ue000"
 _PATH = rf"(?:[A-Za-z0-9._~!$&()*+,;=:@/?#{_HOLE}-]|%[0-9A-Fa-f]{{2}})*"
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,63})"
+_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,63})"
+)
 # No userinfo ("https://clinic.example@evil.example"), no bare numbers as a host, no hole before the first slash.
 _HTTPS = re.compile(rf"https://{_HOST}(?::[0-9]{{1,5}})?(?:[/?#]{_PATH})?")
 _MAILTO = re.compile(

@@ -40,7 +40,7 @@ SENTENCES: dict[str, str] = {
     # merge tags
     "unknown_tag": "There is no merge tag called “{what}”.",
     "reserved_tag": "“{what}” is written by the footer and cannot be used elsewhere.",
-    "bad_tag": "This merge tag cannot be read; write it like {{{{ first_name | fallback: \"there\" }}}}.",
+    "bad_tag": 'This merge tag cannot be read; write it like {{{{ first_name | fallback: "there" }}}}.',
     "unbalanced_braces": "A merge tag is opened or closed by itself here; it takes {{{{ and }}}}.",
     "template_code": "Only merge tags are possible, no program code.",
     "attribute_access": "A merge tag is one plain name, without dots, brackets or parentheses.",

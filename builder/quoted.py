@@ -21,8 +21,9 @@ _ESCAPE = {byte: b"=%02X" % byte for byte in range(256)}
 _UNSAFE = re.compile(rb"[^ !-<>-~]")
 _SPACES = re.compile(rb"  +")
 _HEADS = frozenset(b" .F-")
-# What needs no encoding at all; most names, places and dates. Linear: no two parts match one character.
-_SIMPLE = re.compile(r"[A-EG-Za-z0-9][A-Za-z0-9]*(?:[ ,.'/:-][A-Za-z0-9]+)*").fullmatch
+# What needs no encoding here and no escaping in HTML: most names, places and dates. Linear, as no two
+# parts of the pattern can match the same character.
+_PLAIN = re.compile(r"[A-EG-Za-z0-9][A-Za-z0-9]*(?:[ ,.:/-][A-Za-z0-9]+)*").fullmatch
 
 
 def piece(text: str, *, last: bool = False) -> bytes:
@@ -39,9 +40,14 @@ def piece(text: str, *, last: bool = False) -> bytes:
 
 def value(text: str) -> bytes:
     """Encode a short text without line breaks; the same as `piece`, quick for what is plain."""
-    if len(text) < LINE and _SIMPLE(text):
+    if is_plain(text):
         return text.encode("ascii") + SOFT_BREAK
     return piece(text)
+
+
+def is_plain(text: str) -> bool:
+    """Is this a short text that is the same in plain text, in HTML, and encoded?"""
+    return len(text) < LINE and _PLAIN(text) is not None
 
 
 def is_joinable(encoded: bytes) -> bool:

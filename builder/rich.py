@@ -127,9 +127,7 @@ class _Tree(HTMLParser):
 class _Look(HTMLParser):
     """Finds in uncleaned markup what the author should know about."""
 
-    def __init__(
-        self, inside: list[tuple[str, int]], registry: Registry | None, path: str
-    ) -> None:
+    def __init__(self, inside: list[tuple[str, int]], registry: Registry | None, path: str) -> None:
         super().__init__(convert_charrefs=True)
         self.inside = inside
         self.registry = registry
@@ -211,4 +209,3 @@ def _paragraphs(children: list[Element | str | Hole]) -> list[Element | str | Ho
         else:
             loose.append(child)
     return out
-
