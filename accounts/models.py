@@ -1,11 +1,15 @@
 """Organizations, users, memberships, second factors."""
 
 import zoneinfo
+from collections.abc import Iterator
 from typing import ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.functions import Lower
+from django.utils.crypto import salted_hmac
 from django_otp.models import Device, DeviceManager, ThrottlingMixin
 
 from phi.fields import EncryptedBinaryField, PhiQuerySet
@@ -118,12 +122,22 @@ class User(AbstractBaseUser):
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=120)
     is_active = models.BooleanField(default=True)
+    #: Part of every session; counted up, it ends them all (accounts/organizations.py).
+    session_number = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = UserManager()
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = ["name"]
+
+    class Meta:
+        constraints = [
+            # Two ways of writing one address would be two people who share a mailbox.
+            models.CheckConstraint(
+                condition=models.Q(email=Lower("email")), name="user_email_is_lower_case"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -133,6 +147,19 @@ class User(AbstractBaseUser):
         return set(
             self.memberships.filter(organization=organization).values_list("role", flat=True)
         )
+
+    def get_session_auth_hash(self) -> str:
+        """Return what a session must hold to go on: another password or session number ends it."""
+        return self._session_hash(settings.SECRET_KEY)
+
+    def get_session_auth_fallback_hash(self) -> Iterator[str]:
+        """Yield the same under earlier secret keys, so that a new secret key signs nobody out."""
+        for secret in settings.SECRET_KEY_FALLBACKS:
+            yield self._session_hash(secret)
+
+    def _session_hash(self, secret: str) -> str:
+        value = f"{self.session_number}|{self.password}"
+        return salted_hmac("accounts.session", value, secret=secret, algorithm="sha256").hexdigest()
 
     def has_perm(self, perm: str, obj: object = None) -> bool:
         """Say whether a role allows `perm` in `obj`, an organization or something that has one."""
@@ -193,11 +220,11 @@ class TOTPDevice(ThrottlingMixin, Device):
 
 
 class RecoveryCode(models.Model):
-    """A code that stands in once for a lost second factor; only its hash is kept."""
+    """A code that stands in once for a lost second factor; only a keyed hash of it is kept."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(User, models.CASCADE, related_name="recovery_codes")
-    hashed = models.CharField(max_length=200)
+    hashed = models.BinaryField()
     used_at = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:

@@ -69,12 +69,13 @@ class RoleBackend(BaseBackend):
         **kwargs: Any,
     ) -> User | None:
         """Return the user, or None; an unknown name takes as long as a wrong password."""
-        email = (username or kwargs.get("email") or "").lower()
-        user = User.objects.filter(email=email).first()
+        email = (username or kwargs.get("email") or "").strip().lower()
+        password = password or ""
+        user = User.objects.filter(email=email).first() if "\0" not in email else None
         if user is None:
             make_password(password)
             return None
-        return user if user.check_password(password or "") and user.is_active else None
+        return user if user.check_password(password) and user.is_active else None
 
     def get_user(self, user_id: Any) -> User | None:
         """Return the active user of a session."""

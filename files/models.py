@@ -22,8 +22,10 @@ class StagedFile(models.Model):
     #: As the person named it; a name can hold a name.
     name = EncryptedCharField(max_length=200)
     content_type = models.CharField(max_length=100)
+    #: Bytes.
     size = models.PositiveBigIntegerField(default=0)
-    sha256 = models.BinaryField(null=True)
+    #: SHA-256 of the whole, sealed: whoever can write to the table cannot make another one fit.
+    sha256 = EncryptedBinaryField(null=True)
     created_by = models.CharField(max_length=60)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(db_index=True)

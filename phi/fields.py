@@ -8,15 +8,17 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import encrypted_model_fields.fields as emf
-from django.core.exceptions import FieldError
+from django.core.exceptions import FieldError, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models.functions import Cast
 from django.db.models.query_utils import DeferredAttribute
+from django.utils.functional import cached_property
 
-from phi.keys import Unreadable, open_bytes, seal_bytes
+from phi.keys import Unreadable, key_id_of, newest_key_id, open_bytes, seal_bytes
 from phi.models import DataKey
 
 __all__ = [
@@ -45,10 +47,14 @@ class _Opened(DeferredAttribute):
         if instance is None:
             return self
         value = super().__get__(instance, cls)
-        if not isinstance(value, Sealed) or getattr(instance, "_keep_sealed", False):
+        if not isinstance(value, Sealed) or "_keep_sealed" in instance.__dict__:
             return value
         field: Encrypted = self.field
-        return field.open(value, instance.organization_id, instance.pk)
+        opened = field.open(value, instance.organization_id, instance.pk)
+        if field.mutable:
+            # What is changed in place must be what is saved.
+            instance.__dict__[field.attname] = opened
+        return opened
 
     def __set__(self, instance: models.Model, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
@@ -62,9 +68,19 @@ class Encrypted(emf.EncryptedMixin):
     """
 
     descriptor_class = _Opened
+    #: Whether values can be changed in place.
+    mutable = False
+    #: Django's messages quote the value.
+    default_error_messages: ClassVar[dict[str, str]] = {
+        "invalid": "Not a valid value.",
+        "invalid_choice": "Not one of the choices.",
+        "invalid_date": "Not a day of the calendar.",
+    }
 
     def __init__(self, *args: Any, evidence: bool = False, **kwargs: Any) -> None:
         self.evidence = evidence
+        #: Which of the organization's keys seals it.
+        self.purpose = (DataKey.Purpose.EVIDENCE if evidence else DataKey.Purpose.DATA).value
         super().__init__(*args, **kwargs)
 
     def deconstruct(self) -> tuple[str, str, Sequence[Any], dict[str, Any]]:
@@ -83,15 +99,12 @@ class Encrypted(emf.EncryptedMixin):
 
     def seal(self, value: Any, organization_id: uuid.UUID, row_id: uuid.UUID) -> Sealed:
         """Return the value sealed for one row, as the column holds it (for COPY and raw SQL)."""
-        purpose = DataKey.Purpose.EVIDENCE if self.evidence else DataKey.Purpose.DATA
-        return Sealed(
-            seal_bytes(
-                organization_id,
-                self.to_bytes(value),
-                self._bound(organization_id, row_id),
-                purpose=purpose,
-            )
-        )
+        try:
+            plain = self.to_bytes(value)
+        except UnicodeEncodeError:
+            raise ValueError(f"{self}: not Unicode text.") from None
+        bound = self._bound(organization_id, row_id)
+        return Sealed(seal_bytes(organization_id, plain, bound, purpose=self.purpose))
 
     def open(self, sealed: bytes, organization_id: uuid.UUID, row_id: uuid.UUID) -> Any:
         """Return the value sealed for this very row; raises Unreadable, naming the column and the row."""
@@ -108,10 +121,14 @@ class Encrypted(emf.EncryptedMixin):
         return plain.decode()
 
     def _bound(self, organization_id: uuid.UUID, row_id: uuid.UUID) -> bytes:
+        if not isinstance(organization_id, uuid.UUID) or not isinstance(row_id, uuid.UUID):
+            raise TypeError(f"{self}: a value is sealed for an organization and a row, both UUIDs")
+        return organization_id.bytes + self._column + row_id.bytes
+
+    @cached_property
+    def _column(self) -> bytes:
         # Declared names, not the table's: a renamed table keeps its values readable.
-        return b"|".join(
-            (organization_id.bytes, f"{self.model._meta.label}.{self.name}".encode(), row_id.bytes)
-        )
+        return f"|{self.model._meta.label}.{self.name}|".encode()
 
     # --- Django's hooks
 
@@ -124,13 +141,31 @@ class Encrypted(emf.EncryptedMixin):
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Sealed | None:
         return None if value is None else Sealed(value)
 
-    def pre_save(self, instance: models.Model, add: bool) -> Any:
-        value = instance.__dict__.get(self.attname)
-        if value is None or isinstance(value, Sealed) or hasattr(value, "resolve_expression"):
-            return value
-        value = self.to_python(value)
-        # The instance keeps the plain value: it is what the caller set, and opening it again costs.
-        return self.seal(value, instance.organization_id, instance.pk)
+    def pre_save(self, instance: models.Model, add: bool) -> Sealed | None:
+        """Return the value sealed for the instance's row; the instance keeps the plain one.
+
+        What is sealed already is opened first, so that a row copied under another id does not store what
+        nobody could open; and sealed anew if an older key did it, so that rotation ends.
+        """
+        if self.attname not in instance.__dict__:
+            getattr(instance, self.attname)  # deferred: load it, rather than write nothing over it
+        value = instance.__dict__[self.attname]
+        if value is None:
+            return None
+        if hasattr(value, "resolve_expression"):
+            raise TypeError(f"{self}: an expression would store something that is not sealed.")
+        scope = instance.organization_id, instance.pk
+        if isinstance(value, Sealed):
+            opened = self.open(value, *scope)
+            newest = newest_key_id(scope[0], self.purpose)
+            return value if key_id_of(value) == newest else self.seal(opened, *scope)
+        return self.seal(self._checked(value), *scope)
+
+    def _checked(self, value: Any) -> Any:
+        try:
+            return self.to_python(value)
+        except ValidationError:
+            raise ValueError(f"{self}: not a valid value.") from None
 
     def get_prep_value(self, value: Any) -> Any:
         return value
@@ -178,6 +213,11 @@ class EncryptedEmailField(Encrypted, emf.EncryptedEmailField):
 class EncryptedDateField(Encrypted, emf.EncryptedDateField):
     """A calendar day."""
 
+    def value_from_object(self, obj: models.Model) -> str | None:
+        """Return the day as text: serializers write a date as it is, and never ask `value_to_string`."""
+        day = super().value_from_object(obj)
+        return day.isoformat() if isinstance(day, dt.date) else day
+
     def to_bytes(self, value: dt.date) -> bytes:
         return value.isoformat().encode()
 
@@ -187,6 +227,8 @@ class EncryptedDateField(Encrypted, emf.EncryptedDateField):
 
 class EncryptedJSONField(Encrypted, models.JSONField):
     """A JSON document, sealed as a whole."""
+
+    mutable = True
 
     def to_python(self, value: Any) -> Any:
         return value
@@ -205,14 +247,14 @@ class EncryptedBinaryField(Encrypted, models.BinaryField):
         return value
 
     def to_bytes(self, value: bytes) -> bytes:
-        return bytes(value)
+        return bytes(memoryview(value))  # bytes(5) would be five zeros
 
     def from_bytes(self, plain: bytes) -> bytes:
         return plain
 
 
 class PhiQuerySet(models.QuerySet):
-    """A queryset whose `bulk_update()` seals each value for its own row."""
+    """A queryset that seals each value for its own row, and refuses what would not."""
 
     def bulk_update(
         self, objs: Iterable[models.Model], fields: Iterable[str], batch_size: int | None = None
@@ -220,17 +262,82 @@ class PhiQuerySet(models.QuerySet):
         """Update the named fields of many rows at once, as Django's does."""
         objs, fields = list(objs), list(fields)
         columns = [f for n in fields if isinstance(f := self.model._meta.get_field(n), Encrypted)]
-        kept = [{c.attname: obj.__dict__.get(c.attname) for c in columns} for obj in objs]
+        sealed = [{c.attname: c.pre_save(obj, add=False) for c in columns} for obj in objs]
+        plain = [{c.attname: obj.__dict__[c.attname] for c in columns} for obj in objs]
         try:
-            for obj in objs:
-                for column in columns:
-                    obj.__dict__[column.attname] = column.pre_save(obj, add=False)
-                obj._keep_sealed = True
+            for obj, values in zip(objs, sealed, strict=True):
+                obj.__dict__.update(values, _keep_sealed=True)
             return super().bulk_update(objs, fields, batch_size=batch_size)
         finally:
-            for obj, values in zip(objs, kept, strict=True):
+            for obj, values in zip(objs, plain, strict=True):
                 obj.__dict__.update(values)
                 obj.__dict__.pop("_keep_sealed", None)
+
+    def update(self, **kwargs: Any) -> int:
+        """Update rows at once; an encrypted column takes None, or a value that `seal()` made for the row."""
+        for name, value in kwargs.items():
+            field = self.model._meta.get_field(name)
+            if isinstance(field, Encrypted) and not _is_sealed(value):
+                raise TypeError(
+                    f"{field}: a plain value cannot be sealed without its row; save the row, or use bulk_update()."
+                )
+        return super().update(**kwargs)
+
+    update.alters_data = True
+
+    def bulk_create(
+        self,
+        objs: Iterable[models.Model],
+        batch_size: int | None = None,
+        ignore_conflicts: bool = False,
+        update_conflicts: bool = False,
+        update_fields: Iterable[str] | None = None,
+        unique_fields: Iterable[str] | None = None,
+    ) -> list[models.Model]:
+        """Insert many rows at once, as Django's does.
+
+        An upsert of an encrypted column raises TypeError: the row that is there would keep its id, under a
+        value that was sealed for another.
+        """
+        update_fields = list(update_fields or ())
+        if update_conflicts and (both := _encrypted_names(self.model) & set(update_fields)):
+            raise TypeError(f"{self.model._meta.label}: an upsert cannot seal {sorted(both)}.")
+        return super().bulk_create(
+            objs,
+            batch_size,
+            ignore_conflicts,
+            update_conflicts,
+            update_fields or None,
+            unique_fields,
+        )
+
+    def order_by(self, *names: Any) -> Self:
+        """Order rows; raises FieldError for an encrypted column, whose order means nothing."""
+        for name in names:
+            _refuse_encrypted(self.model, name)
+        return super().order_by(*names)
+
+
+def _is_sealed(value: Any) -> bool:
+    if isinstance(value, Cast):  # as bulk_update() builds it
+        (value,) = value.get_source_expressions()
+    if isinstance(value, models.Case):
+        return all(_is_sealed(case.result) for case in value.cases) and _is_sealed(value.default)
+    if isinstance(value, models.Value):
+        value = value.value
+    return value is None or isinstance(value, Sealed)
+
+
+def _refuse_encrypted(model: type[models.Model], name: Any) -> None:
+    if isinstance(name, models.expressions.OrderBy):
+        name = name.expression
+    name = getattr(name, "name", name)
+    if isinstance(name, str) and (name := name.lstrip("+-")) in _encrypted_names(model):
+        raise FieldError(f"{model._meta.label}.{name} is encrypted and has no order.")
+
+
+def _encrypted_names(model: type[models.Model]) -> frozenset[str]:
+    return frozenset(f.name for f in model._meta.concrete_fields if isinstance(f, Encrypted))
 
 
 PhiManager = models.Manager.from_queryset(PhiQuerySet, class_name="PhiManager")

@@ -2,6 +2,7 @@
 
 import accounts.models
 import django.db.models.deletion
+import django.db.models.functions.text
 import phi.fields
 import phi.ids
 from django.conf import settings
@@ -25,10 +26,11 @@ class Migration(migrations.Migration):
                 ('email', models.EmailField(max_length=254, unique=True)),
                 ('name', models.CharField(max_length=120)),
                 ('is_active', models.BooleanField(default=True)),
+                ('session_number', models.PositiveIntegerField(default=0, editable=False)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'abstract': False,
+                'constraints': [models.CheckConstraint(condition=models.Q(('email', django.db.models.functions.text.Lower('email'))), name='user_email_is_lower_case')],
             },
         ),
         migrations.CreateModel(
@@ -57,7 +59,7 @@ class Migration(migrations.Migration):
             name='RecoveryCode',
             fields=[
                 ('id', models.UUIDField(default=phi.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('hashed', models.CharField(max_length=200)),
+                ('hashed', models.BinaryField()),
                 ('used_at', models.DateTimeField(blank=True, null=True)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='recovery_codes', to=settings.AUTH_USER_MODEL)),
             ],

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('name', phi.fields.EncryptedCharField()),
                 ('content_type', models.CharField(max_length=100)),
                 ('size', models.PositiveBigIntegerField(default=0)),
-                ('sha256', models.BinaryField(null=True)),
+                ('sha256', phi.fields.EncryptedBinaryField(null=True)),
                 ('created_by', models.CharField(max_length=60)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('expires_at', models.DateTimeField(db_index=True)),

@@ -1,0 +1,105 @@
+"""What holds for every test: nothing leaves this machine, nothing is left behind, and who is who."""
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from phi import keys
+from tests import factories
+from tests.audit.plugin import (  # noqa: F401  (fixtures, found by their names)
+    audit_heads,
+    denials_are_cleaned_up,
+    flush_past_triggers,
+)
+
+#: Where mail goes in tests: the discard port of this machine, on which nothing listens.
+ROUTES = "*=127.0.0.1:9"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run on keys of the tests' own, whatever the environment holds, and hash passwords cheaply."""
+    for name in ("MASTER_KEYS", "AUDIT_SIGNING_KEY", "TOKEN_KEY"):
+        key = hashlib.sha256(f"{name} of the tests".encode()).digest()
+        setattr(django_settings, name, [key] if name == "MASTER_KEYS" else key)
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # For processes that tests start, too.
+    os.environ["HIPAAMAIL_ROUTES"] = ROUTES
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Tests reach this machine and nothing else; mail is routed to it even where a socket is not Python's."""
+    settings.HIPAAMAIL_ROUTES = ROUTES
+    for name, place in (("connect", 0), ("connect_ex", 0), ("sendto", -1)):
+        monkeypatch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name), place))
+
+
+def _guarded(call: Callable[..., Any], place: int) -> Callable[..., Any]:
+    def guarded(self: socket.socket, *args: Any) -> Any:
+        address = args[place]
+        if isinstance(address, tuple) and not _is_here(str(address[0])):
+            raise ConnectionRefusedError(f"A test tried to reach {address[0]}.")
+        return call(self, *args)
+
+    return guarded
+
+
+def _is_here(host: str) -> bool:
+    return host in {"::1", "localhost"} or host.startswith("127.")
+
+
+@pytest.fixture(autouse=True)
+def state_dir(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give each test a state directory of its own: files are not rolled back with the database."""
+    settings.STATE_DIR = tmp_path_factory.mktemp("state", numbered=True)
+    settings.JOURNAL_DIR = settings.STATE_DIR / "journals"
+    return settings.STATE_DIR
+
+
+@pytest.fixture(autouse=True)
+def forget_keys() -> Iterator[None]:
+    """Drop unwrapped data keys after each test, as their rows are gone."""
+    yield
+    keys.forget()
+
+
+@pytest.fixture
+def organization(db: None) -> Any:
+    """Lakeside: the organization that alice, bob and petra work in."""
+    return factories.make_organization(name="Lakeside Health", slug="lakeside")
+
+
+@pytest.fixture
+def other_organization(db: None) -> Any:
+    """Hillview: charlie's, which must never see anything of Lakeside's."""
+    return factories.make_organization(name="Hillview Clinic", slug="hillview")
+
+
+@pytest.fixture
+def alice(organization: Any) -> Any:
+    """A marketer of Lakeside."""
+    return factories.make_user("marketer", organization, name="Alice Archer")
+
+
+@pytest.fixture
+def bob(organization: Any) -> Any:
+    """An approver of Lakeside."""
+    return factories.make_user("approver", organization, name="Bob Brewer")
+
+
+@pytest.fixture
+def petra(organization: Any) -> Any:
+    """The privacy officer of Lakeside."""
+    return factories.make_user("privacy_officer", organization, name="Petra Porter")
+
+
+@pytest.fixture
+def charlie(other_organization: Any) -> Any:
+    """A marketer of Hillview."""
+    return factories.make_user("marketer", other_organization, name="Charlie Cooper")
