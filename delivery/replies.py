@@ -35,12 +35,14 @@ class Reply:
     @classmethod
     def of_lines(cls, code: int, lines: Sequence[bytes]) -> "Reply":
         """Make a reply of its code and the rest of each of its lines (after `250-` or `250 `)."""
-        texts = [line.decode("utf-8", "replace") for line in lines]
+        texts = []
         enhanced = ""
-        for index, text in enumerate(texts):
+        for line in lines:
+            text = line.decode("utf-8", "replace")
             if match := _ENHANCED.match(text):
                 enhanced = enhanced or match[1]
-                texts[index] = text[match.end() :]
+                text = text[match.end() :]
+            texts.append(text)
         text = _CONTROL.sub(" ", " ".join(texts)).strip()
         return cls(code, enhanced, text[:TEXT_LIMIT])
 

@@ -117,6 +117,7 @@ class Conversation(asyncio.Protocol):
         self._upgrade: asyncio.Task[None] | None = None
         self._helo = ""
         self._searched = 0
+        self._replies: list[bytes] = []
         self._clear_envelope()
 
     def _clear_envelope(self) -> None:
@@ -127,6 +128,7 @@ class Conversation(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         self._say(b"220 " + NAME.encode() + b" ESMTP\r\n")
+        self._flush()
 
     def encrypted(self, transport: asyncio.Transport) -> None:
         """Go on after the handshake, with what may have come with its last packet."""
@@ -138,14 +140,19 @@ class Conversation(asyncio.Protocol):
         self._work()
 
     def _say(self, reply: bytes) -> None:
-        if self._transport:
-            self._transport.write(reply)
+        self._replies.append(reply)
+
+    def _flush(self) -> None:
+        if self._replies and self._transport:
+            self._transport.write(b"".join(self._replies))
+        self._replies.clear()
 
     def _work(self) -> None:
-        """Handle all whole commands and messages that have arrived."""
+        """Handle all whole commands and messages that have arrived; answer them together."""
         while self._transport and not self._transport.is_closing() and self._upgrade is None:
             if not (self._content() if self._in_data else self._command()):
-                return
+                break
+        self._flush()
 
     def _content(self) -> bool:
         if self._buffer.startswith(b".\r\n"):
@@ -168,11 +175,12 @@ class Conversation(asyncio.Protocol):
         ends = message.count(b"\r\n")
         if not ends == message.count(b"\r") == message.count(b"\n"):
             return b"554 5.6.0 a bare CR or LF\r\n"
-        if message.startswith(b"."):
-            message = message[1:]
         transport = self._transport
         agreed = transport.get_extra_info("ssl_object") if transport else None
+        if message.startswith(b"."):
+            message = message[1:]
         self._store.add(
+            message.replace(b"\r\n..", b"\r\n."),
             peer_ip=transport.get_extra_info("peername")[0] if transport else "",
             port=transport.get_extra_info("sockname")[1] if transport else 0,
             helo=self._helo,
@@ -180,7 +188,6 @@ class Conversation(asyncio.Protocol):
             tls_cipher=agreed.cipher()[0] if agreed else "",
             envelope_from=self._sender or "",
             envelope_to=self._recipient or "",
-            message=message.replace(b"\r\n..", b"\r\n."),
         )
         return b"250 2.0.0 kept\r\n"
 
@@ -273,6 +280,7 @@ class Conversation(asyncio.Protocol):
             self._hang_up(b"554 5.5.1 nothing may follow STARTTLS\r\n")
             return
         self._say(b"220 2.0.0 go ahead\r\n")
+        self._flush()
         self._upgrade = asyncio.get_running_loop().create_task(self._handshake())
 
     async def _handshake(self) -> None:
@@ -288,6 +296,7 @@ class Conversation(asyncio.Protocol):
 
     def _hang_up(self, reply: bytes) -> None:
         self._say(reply)
+        self._flush()
         if self._transport:
             self._transport.close()
 
@@ -323,6 +332,7 @@ async def serve(options: argparse.Namespace, key: bytes) -> None:
             await asyncio.wait_for(stop.wait(), timeout=1.0)
     for server in servers:
         server.close()
+    store.close()
 
 
 def parser() -> argparse.ArgumentParser:
