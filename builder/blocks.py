@@ -335,7 +335,7 @@ _TONE = _Field(_choice(*theme.TONES))
 _BLOCKS: dict[str, dict[str, _Field]] = {
     "header": {
         "show": _Field(_choice("name", "logo")),
-        "look": _Field(_choice("open", "rule", "band")),
+        "look": _Field(_choice("open", "card", "band")),
         "align": _ALIGN,
         "tagline": _Field(_line(Context.HTML)),
     },

@@ -16,9 +16,10 @@ BETWEEN = 10  # px above and below a block
 EDGE = 34  # px where a tone begins or ends
 ROUND = "14px"
 _SIZES = {"small": "14px", "normal": "17px", "large": "20px"}
-_HEADINGS = {"h1": ("32px", "1.2"), "h2": ("24px", "1.3"), "h3": ("19px", "1.35")}
+_HEADINGS = {"h1": ("34px", "1.2", 400), "h2": ("25px", "1.3", 400), "h3": ("19px", "1.35", 700)}
 # Keeps what follows the preview line out of the list of messages.
 _FILLER = "&#847;&zwnj;&nbsp;" * 40
+_AIR = '<mj-section padding="0"><mj-column><mj-spacer height="28px" /></mj-column></mj-section>'
 _UNSUBSCRIBE = Hole("unsubscribe_url", Context.LINK)
 
 
@@ -91,36 +92,49 @@ def tone_of(block: dict) -> str:
     if block["type"] == "footer":
         return "page"
     if block["type"] == "header":
-        return {"open": "page", "rule": "plain", "band": "strong"}[block.get("look", "open")]
+        return {"open": "page", "card": "plain", "band": "strong"}[block.get("look", "open")]
     return block.get("tone", "plain")
 
 
 def _sections(blocks: list[dict], mail: Mail) -> list[str]:
-    tones = ["page", *map(tone_of, blocks), "page"]
+    # a picture from edge to edge is a tone of its own, so that what is above and below gets air
+    tones = ["page", *("edge" if _is_full(b) else tone_of(b) for b in blocks), "page"]
+    air = "" if tones[1] == "page" else _AIR  # the page shows above the first card, too
     return [
-        _section(block, mail, before=tones[i], tone=tones[i + 1], after=tones[i + 2])
-        for i, block in enumerate(blocks)
+        air,
+        *(
+            _section(block, mail, before=tones[i], after=tones[i + 2])
+            for i, block in enumerate(blocks)
+        ),
     ]
 
 
-def _section(block: dict, mail: Mail, *, before: str, tone: str, after: str) -> str:
+def _is_full(block: dict) -> bool:
+    return block["type"] == "image" and block.get("edge") == "full"
+
+
+def _section(block: dict, mail: Mail, *, before: str, after: str) -> str:
     """One block as one section; corners and air where its tone meets another."""
+    tone = tone_of(block)
     shades = mail.theme.tones[tone]
     fill = block.get("background", shades.fill) if block["type"] == "footer" else shades.fill
-    full = block["type"] == "image" and block.get("edge") == "full"
-    plain = block["type"] in ("header", "footer", "spacer") or full
+    plain = block["type"] in ("header", "footer", "spacer") or _is_full(block)
     top = 0 if plain or before == tone else EDGE - BETWEEN
     bottom = 0 if plain or after == tone else EDGE - BETWEEN
     round_top = ROUND if before == "page" != tone else "0"
     round_bottom = ROUND if after == "page" != tone else "0"
-    side = SIDE - 12 if block["type"] == "columns" else 0
+    side = 0
+    kind = ""
+    if block["type"] == "columns":
+        cards = block.get("look") == "cards"
+        kind, side = (" cols-cards", SIDE - 8) if cards else (" cols", SIDE - 12)
     inner = (
         _columns(block, mail, tone)
         if block["type"] == "columns"
         else f'<mj-column width="100%">{_DRAW[block["type"]](block, mail, shades)}</mj-column>'
     )
     return (
-        f'<mj-section css-class="tone-{tone} blk-{block["id"]}" background-color="{fill}" '
+        f'<mj-section css-class="tone-{tone}{kind} blk-{block["id"]}" background-color="{fill}" '
         f'padding="{top}px {side}px {bottom}px" '
         f'border-radius="{round_top} {round_top} {round_bottom} {round_bottom}">{inner}</mj-section>'
     )
@@ -133,7 +147,7 @@ def _columns(block: dict, mail: Mail, tone: str) -> str:
     inside = ("plain" if tone == "soft" else "soft") if cards else tone
     shades = mail.theme.tones[inside]
     card = (
-        f' css-class="card card-{inside}" padding="6px 8px" inner-background-color="{shades.fill}"'
+        f' css-class="card card-{inside}" padding="8px" inner-background-color="{shades.fill}"'
         ' inner-border-radius="10px"'
         if cards
         else ""
@@ -161,7 +175,8 @@ def _header(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
     name = mail.marks.content((brand.organization,))
     tagline = block.get("tagline", "")
     line = (
-        f'<div class="muted" style="font-size:14px;line-height:1.5;padding-top:8px;color:{shades.muted};">'
+        f'<div class="muted" style="padding-top:8px;color:{shades.muted};font-family:{attribute(theme.font)};'
+        'font-size:15px;font-weight:400;line-height:1.5;">'
         f"{mail.marks.content(mail.parts(tagline))}</div>"
         if tagline
         else ""
@@ -226,11 +241,11 @@ def _button(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
 def _image(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
     media = links.media_id(block["src"])
     address = mail.images[media] if media else block["src"]
-    full = block.get("edge") == "full"
+    full = _is_full(block)
     alt = mail.marks.attribute(
         parse(block["alt"], mail.tags, context=Context.ATTRIBUTE, path="")[0], Context.ATTRIBUTE
     )
-    more = f' width="{block["width"]}px"' if "width" in block else ""
+    more = f' width="{block["width"]}px"' if "width" in block else ' fluid-on-mobile="true"'
     if "href" in block:
         more += f' href="{mail.address(block["href"])}"'
     return (
@@ -286,36 +301,37 @@ def _rich(children: list[Element | str | Hole], mail: Mail, shades: Shades) -> s
     return "".join(
         mail.marks.content((child,))
         if not isinstance(child, Element)
-        else _element(child, mail, shades, last=child is children[-1])
-        for child in children
+        else _element(child, mail, shades, first=i == 0, last=i == len(children) - 1)
+        for i, child in enumerate(children)
     )
 
 
-def _element(element: Element, mail: Mail, shades: Shades, *, last: bool) -> str:
+def _element(element: Element, mail: Mail, shades: Shades, *, first: bool, last: bool) -> str:
     name = element.name
     if name == "br":
         return "<br />"
     inside = _rich(element.children, mail, shades)
     if name == "a":
         href = mail.marks.attribute(element.href, Context.URL)
+        whole = "white-space:nowrap;" if href.startswith("tel:") else ""
         return (
-            f'<a href="{href}" style="color:{shades.link};text-decoration:underline;">{inside}</a>'
+            f'<a href="{href}" style="color:{shades.link};text-decoration:underline;{whole}">{inside}</a>'
             if element.href
             else inside
         )
-    style = _block_style(name, mail, shades, last=last)
+    style = _block_style(name, mail, shades, first=first, last=last)
     if element.align:
         style += f"text-align:{element.align};"
     return f'<{name} style="{style}">{inside}</{name}>' if style else f"<{name}>{inside}</{name}>"
 
 
-def _block_style(name: str, mail: Mail, shades: Shades, *, last: bool) -> str:
+def _block_style(name: str, mail: Mail, shades: Shades, *, first: bool, last: bool) -> str:
     under = "0" if last else "16px"
     if name in _HEADINGS:
-        size, height = _HEADINGS[name]
+        size, height, weight = _HEADINGS[name]
         return (
-            f"margin:0 0 {'0' if last else '10px'};color:{shades.heading};font-size:{size};"
-            f"line-height:{height};font-weight:700;font-family:{attribute(mail.theme.heading_font)};"
+            f"margin:{'0' if first else '28px'} 0 {'0' if last else '12px'};color:{shades.heading};font-size:{size};"
+            f"line-height:{height};font-weight:{weight};font-family:{attribute(mail.theme.heading_font)};"
         )
     if name == "p":
         return f"margin:0 0 {under};"

@@ -11,7 +11,8 @@ def stylesheet(theme: Theme) -> str:
         f"body,.page{{background-color:{theme.dark['page'].fill} !important}}",
         *(_tone(name, shades) for name, shades in theme.dark.items()),
         *(
-            f".card-{name}>table>tbody>tr>td{{background-color:{shades.fill} !important}}{_inside(f'.card-{name}', shades)}"
+            f".card-{name}>table>tbody>tr>td>table{{background-color:{shades.fill} !important}}"
+            + _inside(f".card-{name}", shades)
             for name, shades in theme.dark.items()
             if name in ("plain", "soft")
         ),
@@ -21,7 +22,7 @@ def stylesheet(theme: Theme) -> str:
             for name, shades in theme.dark.items()
             if name != "page"
         ),
-        f".seal{{background-color:{theme.dark_accent} !important;color:{theme.dark_on_accent} !important}}",
+        f".tone-page .seal,.tone-plain .seal{{background-color:{theme.dark_accent} !important;color:{theme.dark_on_accent} !important}}",
     ]
     return "\n".join(
         [
@@ -31,6 +32,9 @@ def stylesheet(theme: Theme) -> str:
             ".edge{padding-left:0 !important;padding-right:0 !important}"
             ".btn-filled,.btn-outline,.btn-filled-strong,.btn-outline-strong"
             "{padding-left:24px !important;padding-right:24px !important}"
+            ".cols>table>tbody>tr>td{padding-left:0 !important;padding-right:0 !important}"
+            ".cols-cards>table>tbody>tr>td{padding-left:16px !important;padding-right:16px !important}"
+            ".card .txt,.card .img,.card .btn-filled,.card .btn-outline{padding-left:16px !important;padding-right:16px !important}"
             "h1{font-size:28px !important}}",
             "@media (prefers-color-scheme:dark){" + "".join(dark) + "}",
         ]

@@ -62,7 +62,8 @@ def theme(settings: dict[str, object], accent: str = "") -> Theme:
         accent=day["accent"],
         on_accent=colours.on(day["accent"]),
         tones=_tones(**day),
-        dark=_tones(**_NIGHT, accent=night_accent),
+        # a strong section keeps its day colours: they are the organization's, and dark enough
+        dark={k: v for k, v in _tones(**_NIGHT, accent=night_accent).items() if k != "strong"},
         dark_accent=night_accent,
         dark_on_accent=colours.on(night_accent),
     )
