@@ -42,7 +42,7 @@ class Revision(AppendOnly):
     preheader = models.CharField(max_length=200, blank=True)
     document = models.JSONField()
     created_by_id = models.UUIDField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField()
 
     class Meta:
         constraints = [

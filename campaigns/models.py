@@ -111,9 +111,7 @@ class Campaign(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["send_at"], condition=Q(status="scheduled"), name="campaign_due"
-            )
+            models.Index(fields=["send_at"], condition=Q(status="scheduled"), name="campaign_due")
         ]
 
     def __str__(self) -> str:

@@ -7,13 +7,15 @@ Numbers in comments are those of docs/hipaa.md.
 """
 
 import datetime as dt
+import re
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from django.db import connection
 
 from accounts.models import Organization
+from consent.locking import database_time
 from consent.models import FormVersion
 from consent.purposes import PURPOSES, Purpose, Remuneration
 from contacts import terms
@@ -64,7 +66,7 @@ class Ask:
     `data_classes`: the classes of data that the segment and the merge tags use.
     """
 
-    organization_id: uuid.UUID
+    organization: Organization
     purpose: str
     payer: str = ""
     remuneration_cents: int = 0
@@ -85,15 +87,10 @@ def ask(organization: Organization, purpose: str, **facts: object) -> Ask:
 
     Raises KeyError for a purpose that the table does not have: default deny.
     """
-    question = Ask(organization.pk, PURPOSES[purpose].code, **facts)  # type: ignore[arg-type]
-    return (
-        Ask(
-            **{name: getattr(question, name) for name in Ask.__slots__ if name != "versions"},
-            versions=covering_versions(question),
-        )
-        if question.rule.needs_authorization
-        else question
-    )
+    question = Ask(organization, PURPOSES[purpose].code, **facts)  # type: ignore[arg-type]
+    if question.rule.needs_authorization:
+        return replace(question, versions=covering_versions(question))
+    return question
 
 
 def covering_versions(question: Ask) -> tuple[uuid.UUID, ...]:
@@ -105,7 +102,7 @@ def covering_versions(question: Ask) -> tuple[uuid.UUID, ...]:
         sorted(
             version.pk
             for version in FormVersion.objects.filter(
-                organization_id=question.organization_id, published_at__isnull=False
+                organization=question.organization, published_at__isnull=False
             )
             if _covers(version, question)
         )
@@ -122,9 +119,9 @@ def _covers(version: FormVersion, question: Ask) -> bool:
     return True
 
 
-def campaign_reason(question: Ask, organization: Organization, *, today: dt.date) -> str:
+def campaign_reason(question: Ask, *, today: dt.date) -> str:
     """Return the reason that stops the whole campaign, or "" (checks 1, 2, 3 and 9)."""
-    rule = question.rule
+    rule, organization = question.rule, question.organization
     paid = question.remuneration_cents > 0 or bool(question.payer)
     if not organization.is_active or organization.sending_stopped_at is not None:
         return "organization_stopped"
@@ -147,6 +144,11 @@ def campaign_reason(question: Ask, organization: Organization, *, today: dt.date
     return ""
 
 
+def today(organization: Organization) -> dt.date:
+    """Return the day that it is now where the organization is: its dates are whole days there."""
+    return database_time().astimezone(organization.zone).date()
+
+
 def reasons(question: Ask, contacts: Sql) -> Sql:
     """Return a query of (contact_id, email_digest, domain_digest, reason); reason is null where we may write.
 
@@ -154,19 +156,30 @@ def reasons(question: Ask, contacts: Sql) -> Sql:
     yields of another organization falls out.
     """
     rule = question.rule
-    part2 = terms.query_part2(question.organization_id)
-    params: dict[str, object] = {
-        **contacts.params,
-        "gate_org": question.organization_id,
-        "gate_purpose": question.purpose,
-        "gate_scopes": sorted(rule.blocked_by),
-        "gate_owed": not rule.blocked_by,
-        "gate_versions": list(question.versions),
-        "gate_part2": part2,
-        "gate_use_part2": part2 is not None and not rule.part2,
-        "gate_authorize": rule.needs_authorization,
+    named = {
+        "org": question.organization.pk,
+        "purpose": question.purpose,
+        "scopes": sorted(rule.blocked_by),
+        "owed": not rule.blocked_by,
+        "versions": list(question.versions),
+        "part2": "0" if rule.part2 else terms.query_part2(question.organization),
+        "authorize": rule.needs_authorization,
     }
-    return Sql(_REASONS.replace("{contacts}", contacts.text), params)
+    return _bind(_REASONS, named, contacts)
+
+
+def _bind(template: str, named: Mapping[str, object], contacts: Sql) -> Sql:
+    """Return the template with its `<name>` marks as parameters in order, and `contacts` in its place."""
+    params: list[object] = []
+
+    def put(mark: re.Match[str]) -> str:
+        if mark[1] == "contacts":
+            params.extend(contacts.params)
+            return contacts.text
+        params.append(named[mark[1]])
+        return "%s"
+
+    return Sql(re.sub(r"<(\w+)>", put, template), params)
 
 
 def decide(question: Ask, contact_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
@@ -175,7 +188,7 @@ def decide(question: Ask, contact_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, s
     An id that does not belong to the organization is not in the answer; the caller holds what has none.
     """
     ids = list(contact_ids)
-    query = reasons(question, Sql("select unnest(%(gate_ids)s::uuid[])", {"gate_ids": ids}))
+    query = reasons(question, Sql("select unnest(%s::uuid[])", [ids]))
     with connection.cursor() as cursor:
         cursor.execute(query.text, query.params)
         return {row[0]: row[3] or "" for row in cursor.fetchall()}
@@ -191,7 +204,7 @@ def decide_locked(question: Ask, contact_ids: Iterable[uuid.UUID]) -> dict[uuid.
     with connection.cursor() as cursor:
         cursor.execute(
             "select id from contacts_contact where organization_id = %s and id = any(%s) order by id for share",
-            [question.organization_id, ids],
+            [question.organization.pk, ids],
         )
         locked = [row[0] for row in cursor.fetchall()]
     # A statement of its own: its snapshot is younger than the locks, so it sees what they waited for.
@@ -226,7 +239,7 @@ def first_of_address(decided: Sql) -> Sql:
 _AUTHORIZED = """exists (
     select 1 from consent_authorization a
     where a.contact_id = c.id and a.organization_id = c.organization_id
-      and a.form_version_id = any(%(gate_versions)s::uuid[])
+      and a.form_version_id = any(<versions>::uuid[])
       and a.signed_on <= day.today and a.copy_given_on <= day.today
       and (a.expires_on is null or a.expires_on >= day.today)
       and not {ended})"""
@@ -247,14 +260,14 @@ select c.id as contact_id, c.email_digest, c.domain_digest, case
   when t.contact_id is null then 'not_indexed'
   when (select not p.email_allowed from consent_channelpreference p where p.contact_id = c.id
         order by p.effective_at desc, p.recorded_at desc, p.id desc limit 1) then 'no_email_wanted'
-  when not %(gate_owed)s and (
-        select r.in_force and (r.purposes = '{{}}' or %(gate_purpose)s = any(r.purposes))
+  when not <owed> and (
+        select r.in_force and (r.purposes = '{{}}' or <purpose> = any(r.purposes))
         from consent_restriction r where r.contact_id = c.id
         order by r.effective_at desc, r.recorded_at desc, r.id desc limit 1) then 'restricted'
   when exists (
         select 1 from consent_suppression s
         where s.organization_id = c.organization_id and s.email_digest = c.email_digest and s.action = 'add'
-          and (s.reason <> 'complaint' or not %(gate_owed)s)
+          and (s.reason <> 'complaint' or not <owed>)
           and not exists (
             select 1 from consent_suppression l
             where l.organization_id = s.organization_id and l.email_digest = s.email_digest
@@ -264,21 +277,21 @@ select c.id as contact_id, c.email_digest, c.domain_digest, case
         select 1 from consent_optout o
         where o.organization_id = c.organization_id
           and (o.contact_id = c.id or o.email_digest = c.email_digest)
-          and o.direction = 'out' and o.scope = any(%(gate_scopes)s::text[])
+          and o.direction = 'out' and o.scope = any(<scopes>::text[])
           and not exists (
             select 1 from consent_optout i
             where i.contact_id = c.id and i.direction = 'in' and i.scope = o.scope
               and (i.effective_at, i.recorded_at) > (o.effective_at, o.recorded_at)))
     then 'opted_out'
-  when %(gate_use_part2)s and t.terms @@ %(gate_part2)s::query_int then 'substance_use_record'
-  when %(gate_authorize)s and not {_AUTHORIZED.format(ended=_ENDED)} then coalesce((
+  when t.terms @@ <part2>::query_int then 'substance_use_record'
+  when <authorize> and not {_AUTHORIZED.format(ended=_ENDED)} then coalesce((
         select case
-          when a.form_version_id <> all(%(gate_versions)s::uuid[]) then 'authorization_other'
+          when a.form_version_id <> all(<versions>::uuid[]) then 'authorization_other'
           when {_ENDED} then 'authorization_revoked'
           when a.expires_on < day.today then 'authorization_expired'
           else 'authorization_not_usable' end
         from consent_authorization a where a.contact_id = c.id
-        order by (a.form_version_id = any(%(gate_versions)s::uuid[])) desc, a.signed_on desc, a.id desc limit 1),
+        order by (a.form_version_id = any(<versions>::uuid[])) desc, a.signed_on desc, a.id desc limit 1),
       'no_authorization')
   end as reason
 from contacts_contact c
@@ -286,5 +299,5 @@ join accounts_organization org on org.id = c.organization_id
 cross join lateral (
     select org.time_zone as zone, (statement_timestamp() at time zone org.time_zone)::date as today) day
 left join contacts_termrow t on t.contact_id = c.id
-where c.organization_id = %(gate_org)s and c.id in ({{contacts}})
+where c.organization_id = <org> and c.id in (<contacts>)
 """

@@ -103,7 +103,9 @@ def suppress(
 
 
 @transaction.atomic
-def lift_suppression(suppression: Suppression, *, source: str, evidence: str, by: User) -> Suppression:
+def lift_suppression(
+    suppression: Suppression, *, source: str, evidence: str, by: User
+) -> Suppression:
     """Let an address be written to again, because it was blocked by mistake."""
     lock_address(suppression.organization_id, bytes(suppression.email_digest))
     return _write(

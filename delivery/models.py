@@ -28,9 +28,7 @@ class Stream(models.Model):
     is_open = models.BooleanField(default=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["organization", "kind"], name="stream_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["organization", "kind"], name="stream_once")]
 
     def __str__(self) -> str:
         return self.kind

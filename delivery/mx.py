@@ -291,6 +291,22 @@ async def resolve_async(
     )
 
 
+def records(name: str, kind: str, *, resolver: dns.resolver.Resolver | None = None) -> list[str]:
+    """Return the records of a name as text, the strings of a TXT record joined; empty when there are none.
+
+    Raises LookupFailed when it is not known whether there are any.
+    """
+    try:
+        answer = (resolver or _system_resolver()).resolve(f"{name}.", kind, search=False)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []
+    except dns.exception.DNSException:
+        raise LookupFailed("the look-up of a record failed") from None
+    if kind == "TXT":
+        return [b"".join(record.strings).decode("ascii", "replace") for record in answer]
+    return [record.to_text() for record in answer]
+
+
 @functools.lru_cache(maxsize=1)
 def _system_resolver() -> dns.resolver.Resolver:
     resolver = dns.resolver.Resolver()

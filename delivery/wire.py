@@ -1,425 +1,172 @@
-"""One connection to a mail server: bounded reading, and the way from clear to encrypted.
-
-Nothing here can send a message. What is said in clear is EHLO and STARTTLS; the mail transaction is
-in `delivery.smtp`, on an object that exists only once the connection is encrypted. RFC 3207,
-SP 800-52r2.
-"""
+"""Sending a set of letters over a few connections of one address, and saying of each what became of it."""
 
 import asyncio
-import contextlib
-import enum
-import errno
-import functools
-import hashlib
-import ipaddress
-import re
-import ssl
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
+from delivery import mx, smtp
+from delivery.compose import Letter
+from delivery.handover import MARK_LASTS
+from delivery.journal import Ending, Journal
 from delivery.replies import Reply
 
-LINE_KEPT = 4_096
-REPLY_LINES = 100
-REPLY_BYTES = 100_000
-
-# SP 800-52r2 3.3.1.1: ephemeral keys and AES-GCM. Level 2 refuses RSA and DH under 2048 bits and
-# SHA-1 signatures. OpenSSL offers ChaCha20 in TLS 1.3 whatever is set here, so what was agreed on
-# is looked at once more.
-CIPHERS = "ECDHE+AESGCM:DHE+AESGCM:!aNULL:!aDSS:@SECLEVEL=2"
-GOOD_VERSIONS = {"TLSv1.2", "TLSv1.3"}
-_GOOD_CIPHER = re.compile(
-    r"TLS_AES_(128|256)_GCM_SHA\d{3}\Z|ECDHE-(RSA|ECDSA)-AES\d{3}-GCM-SHA\d{3}\Z|"
-    r"DHE-RSA-AES\d{3}-GCM-SHA\d{3}\Z"
-)
-
-_REPLY = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?\Z", re.DOTALL)
-_SERVER_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\Z")
-
-# X509_V_ERR_* of OpenSSL → result types of RFC 8460 4.3.
-_EXPIRED = {9, 10}
-_WRONG_NAME = {62, 64}
+#: Connections of one slice, all destinations together.
+CONNECTIONS = 8
+#: Hosts of one domain that are tried (RFC 5321, 5.1 asks for at least two).
+HOSTS = 4
 
 
-class TransportPolicy(enum.StrEnum):
-    """How much is asked of the encryption; none of them is less than TLS 1.2."""
-
-    TLS = "tls"  # encrypted; the peer may be anybody
-    VERIFIED = "verified"  # and holds a certificate for its name that we trust (RFC 6125)
+class MarkRefused(Exception):
+    """The mark had grown old, and the gate did not renew it: nothing of the message left."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds for each phase, whole replies included: RFC 5321 4.5.3.2 by default."""
+class Attempt:
+    """What became of one letter. `reason` is empty but for what delivery itself decided, such as no_tls."""
 
-    connect: float = 30.0
-    greeting: float = 300.0
-    ehlo: float = 300.0
-    starttls: float = 120.0
-    handshake: float = 60.0
-    mail: float = 300.0
-    rcpt: float = 300.0
-    data: float = 120.0
-    block: float = 180.0
-    end: float = 600.0
-    quit: float = 5.0
-    setup: float = 600.0  # everything before a message may be sent
-
-    @classmethod
-    def all(cls, seconds: float) -> Self:
-        """Return the same limit for every phase."""
-        return cls(*[seconds] * len(cls.__slots__))
+    letter: Letter
+    ending: str
+    reason: str = ""
+    reply: Reply | None = None
+    tls: smtp.TLSFacts | None = None
+    mx: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TLSFacts:
-    """What can be told of a connection's encryption afterwards (the receipt)."""
+class Lines:
+    """Open connections of one sending address, kept between sets for as long as a slice lasts.
 
-    version: str
-    cipher: str
-    peer_certificate_sha256: str  # 64 hex digits; of the DER form
-    verified_by: str  # "none" or "pkix"
-    peer_ip: str
-    server_name: str
-    source_ip: str
-
-
-class NotSent(Exception):
-    """There is no connection over which a message may go; nothing of one left.
-
-    `reply` says why, as the server did or as a server might have. Its text is not in `str()`.
+    `renew`: called in a thread with a message's id when its mark is older than two seconds; False means that
+    the message may not go any more. `journal`: where the wire's truth is written.
     """
 
-    enhanced = "4.4.2"
+    def __init__(
+        self,
+        *,
+        source_ip: str,
+        helo: str,
+        policy: str,
+        journal: Journal,
+        renew: Callable[[uuid.UUID], bool],
+        timeouts: smtp.Timeouts,
+    ) -> None:
+        self.source_ip, self.helo, self.policy = source_ip, helo, smtp.TransportPolicy(policy)
+        self.journal, self.renew, self.timeouts = journal, renew, timeouts
+        self._idle: dict[tuple[str, int, str], list[smtp.Session]] = defaultdict(list)
+        self._hosts: dict[str, list[mx.Host] | mx.Unresolvable] = {}
 
-    def __init__(self, why: str, reply: Reply | None = None, *, code: int = 421) -> None:
-        self.reply = reply or Reply(code, self.enhanced, why, local=True)
-        super().__init__(why)
+    async def send(self, letters: Sequence[Letter]) -> list[Attempt]:
+        """Send a freshly marked set, at most CONNECTIONS at a time; letters whose mark was refused are left out."""
+        marked_at = time.monotonic()
+        gate = asyncio.Semaphore(CONNECTIONS)
 
-    @property
-    def temporary(self) -> bool:
-        """Whether trying again later may help."""
-        return not self.reply.permanent
+        async def one(letter: Letter) -> Attempt | None:
+            async with gate:
+                try:
+                    return await self._deliver(letter, marked_at)
+                except MarkRefused:
+                    return None
 
+        attempts = await asyncio.gather(*(one(letter) for letter in letters))
+        return [attempt for attempt in attempts if attempt is not None]
 
-class Unreachable(NotSent):
-    """No connection came about, or it was lost or too slow before a message could be sent."""
+    async def close(self) -> None:
+        """Say goodbye on every idle connection."""
+        for sessions in self._idle.values():
+            await asyncio.gather(*(session.quit() for session in sessions), return_exceptions=True)
+        self._idle.clear()
 
-    enhanced = "4.4.1"
+    async def _deliver(self, letter: Letter, marked_at: float) -> Attempt:
+        domain = letter.rcpt.rpartition("@")[2]
+        hosts = await self._resolve(domain)
+        if isinstance(hosts, mx.Unresolvable):
+            return Attempt(letter, "deferred" if hosts.temporary else "failed", reply=hosts.reply)
+        failure: Attempt | None = None
+        for host in hosts[:HOSTS]:
+            for address in host.from_source(self.source_ip)[:1]:
+                try:
+                    return await self._over(host, address, letter, marked_at)
+                except smtp.NoTLS as error:
+                    # Refused for good or absent: the message is held back, never sent in clear (ADR 0010).
+                    ending = "deferred" if error.temporary else "withheld"
+                    failure = Attempt(letter, ending, "no_tls", error.reply, mx=host.name)
+                except smtp.TLSFailed as error:
+                    failure = Attempt(letter, "deferred", "tls_failed", error.reply, mx=host.name)
+                except smtp.NotSent as error:
+                    ending = "deferred" if error.temporary else "failed"
+                    failure = Attempt(letter, ending, reply=error.reply, mx=host.name)
+        return failure or Attempt(letter, "deferred", "unreachable")
 
+    async def _over(self, host: mx.Host, address: str, letter: Letter, marked_at: float) -> Attempt:
+        """Send over an idle connection, or a new one when those had ended meanwhile."""
+        journalled = False
 
-class NoSource(Unreachable):
-    """The sending address does not belong to this machine: our fault, not the receiver's."""
+        async def before() -> None:
+            nonlocal journalled
+            if time.monotonic() - marked_at > MARK_LASTS and not await asyncio.to_thread(
+                self.renew, letter.message_id
+            ):
+                raise MarkRefused
+            self.journal.before(letter.message_id, letter.attempt)
+            journalled = True
 
-    enhanced = "4.3.5"
-
-
-class Refused(NotSent):
-    """The server does not want to talk to us; `reply` is its own."""
-
-
-class Nonsense(NotSent):
-    """The server does not speak SMTP, or too much of it."""
-
-
-class NoTLS(NotSent):
-    """The server has no TLS for us. offered: it listed STARTTLS and then refused it."""
-
-    enhanced = "5.7.10"
-
-    def __init__(self, why: str, reply: Reply | None = None, *, offered: bool = False) -> None:
-        self.offered = offered
-        super().__init__(why, reply, code=554)
-
-
-class TLSFailed(NotSent):
-    """TLS could not be agreed on. reason: a result type of RFC 8460 4.3."""
-
-    enhanced = "4.7.5"
-
-    def __init__(self, why: str, reason: str = "validation-failure") -> None:
-        self.reason = reason
-        super().__init__(why, code=454)
-
-
-class Injected(TLSFailed):
-    """Clear bytes came behind the server's go-ahead for TLS: somebody may stand in between."""
-
-
-class Lost(Exception):
-    """The connection ended ("closed") or was too slow ("timeout")."""
-
-
-class Wire(asyncio.Protocol):
-    """The bytes of one connection. Replies are read within bounds of size, lines and time."""
-
-    def __init__(self) -> None:
-        self.buffer = bytearray()
-        self.closed = False
-        self.transport: asyncio.Transport | None = None
-        self._loop = asyncio.get_running_loop()
-        self._news: asyncio.Future[None] | None = None
-        self._full = False
-        self._held = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if len(self.buffer) > REPLY_BYTES and self.transport and not self._held:
-            self._held = True
-            self.transport.pause_reading()
-        self._tell()
-
-    def eof_received(self) -> None:
-        self.closed = True
-        self._tell()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self._tell()
-
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
-        self._tell()
-
-    def _tell(self) -> None:
-        if self._news and not self._news.done():
-            self._news.set_result(None)
-
-    async def _wait(self, deadline: float) -> None:
-        self._news = self._loop.create_future()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._news
-        except TimeoutError:
-            raise Lost("timeout") from None
-        finally:
-            self._news = None
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self.transport:
-            self.transport.write(data)
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until the socket takes more bytes."""
-        deadline = self._loop.time() + seconds
-        while self._full and not self.closed:
-            await self._wait(deadline)
-        if self.closed:
-            raise Lost("closed")
-
-    async def lines(self, seconds: float) -> tuple[int, list[bytes]]:
-        """Read one reply: its code, and what follows the code on each line.
-
-        `seconds` is for the whole reply, however slowly its bytes come.
-
-        Raises:
-            Lost: no whole reply came. Nonsense: what came is none, or is too large.
-        """
-        deadline = self._loop.time() + seconds
-        code, found, size = b"", [], 0
-        while True:
-            end = self.buffer.find(b"\n")
-            if size + (end if end >= 0 else len(self.buffer)) > REPLY_BYTES:
-                raise Nonsense("a reply is too long")
-            if end < 0:
-                if self.closed:
-                    raise Lost("closed")
-                await self._wait(deadline)
-                continue
-            match = _REPLY.match(self.buffer[: min(end, LINE_KEPT)].rstrip(b"\r"))
-            del self.buffer[: end + 1]
-            size += end + 1
-            self._let_in()
-            if not match or (found and match[1] != code) or len(found) == REPLY_LINES:
-                raise Nonsense("a reply is not one of SMTP")
-            code = match[1]
-            found.append(bytes(match[3] or b""))
-            if match[2] != b"-":
-                return int(code), found
-
-    def _let_in(self) -> None:
-        if self._held and len(self.buffer) <= REPLY_BYTES and self.transport:
-            self._held = False
-            self.transport.resume_reading()
-
-    async def reply(self, seconds: float) -> Reply:
-        """Read one reply; see `lines`."""
-        return Reply.of_lines(*await self.lines(seconds))
-
-    async def command(self, line: bytes, seconds: float) -> tuple[Reply, list[bytes]]:
-        """Send a line and read its reply."""
-        if self.buffer:
-            raise Nonsense("the server spoke out of turn")
-        self.write(line + b"\r\n")
-        code, lines = await self.lines(seconds)
-        return Reply.of_lines(code, lines), lines
-
-    def abort(self) -> None:
-        """Close without a word."""
-        self.closed = True
-        if self.transport:
-            self.transport.abort()
-
-    async def gone(self) -> None:
-        """Give an aborted connection the turns of the loop in which it closes its socket."""
-        for _ in range(3):
-            await asyncio.sleep(0)
-
-
-def extensions(lines: list[bytes]) -> dict[str, str]:
-    """Read what a reply to EHLO offers: {"SIZE": "35882577", "STARTTLS": "", …}."""
-    offers = {}
-    for line in lines[1:]:
-        word, _, rest = line.decode("ascii", "replace").strip().partition(" ")
-        offers[word.upper()] = rest.strip()
-    return offers
-
-
-def unwelcome(reply: Reply) -> NotSent:
-    """Make the exception for a greeting or reply to EHLO that lets nothing follow."""
-    if reply.temporary or reply.permanent:
-        return Refused("the server refused to talk", reply)
-    return Nonsense("the server's reply does not fit")
-
-
-async def reach(address: str, port: int, source_ip: str, seconds: float) -> Wire:
-    """Open a connection in clear, from the sending address.
-
-    Raises:
-        Unreachable, NoSource.
-    """
-    loop = asyncio.get_running_loop()
-    source = (source_ip, 0) if source_ip else None
-    if source and ipaddress.ip_address(source_ip).version != ipaddress.ip_address(address).version:
-        raise Unreachable("the sending address is of another IP version")
-    try:
-        async with asyncio.timeout(seconds):
-            _, wire = await loop.create_connection(Wire, address, port, local_addr=source)
-    except TimeoutError:
-        raise Unreachable("the connection took too long") from None
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise NoSource("the sending address is not on this machine") from None
-        raise Unreachable("no connection") from None
-    return wire
-
-
-class Clear:
-    """A connection before TLS. It can say EHLO and STARTTLS, and nothing else."""
-
-    def __init__(self, wire: Wire, timeouts: Timeouts) -> None:
-        self._wire = wire
-        self._timeouts = timeouts
-
-    async def start_tls(self, helo: str, context: ssl.SSLContext, name: str) -> Wire:
-        """Return the encrypted connection: a new object, that knows nothing of what was said before.
-
-        Raises:
-            Lost, Refused, Nonsense, NoTLS, TLSFailed, Injected.
-        """
-        greeting = await self._wire.reply(self._timeouts.greeting)
-        if greeting.code != 220:
-            raise unwelcome(greeting)
-        hello, lines = await self._wire.command(b"EHLO " + helo.encode(), self._timeouts.ehlo)
-        if hello.code in (500, 502):
-            raise NoTLS("the server knows no EHLO")
-        if hello.code != 250:
-            raise unwelcome(hello)
-        if "STARTTLS" not in extensions(lines):
-            raise NoTLS("the server offers no STARTTLS")
-        ready, _ = await self._wire.command(b"STARTTLS", self._timeouts.starttls)
-        if ready.code == 421:
-            raise Refused("the server left when asked for TLS", ready)
-        if ready.temporary or ready.permanent:
-            raise NoTLS("the server refused STARTTLS", ready, offered=True)
-        if ready.code != 220:
-            raise Nonsense("the server's reply does not fit")
-        # Whatever was read already was sent in clear. Taken for an answer inside the encrypted
-        # connection, it would let a stranger speak for the server (RFC 3207 6, CVE-2011-0411).
-        if self._wire.buffer:
-            raise Injected("clear bytes behind the go-ahead for TLS")
-        return await self._handshake(context, name)
-
-    async def _handshake(self, context: ssl.SSLContext, name: str) -> Wire:
-        secure = Wire()
-        loop = asyncio.get_running_loop()
-        server_name = name if _SERVER_NAME.match(name) or _is_ip(name) else None
-        try:
-            async with asyncio.timeout(self._timeouts.handshake):
-                transport = await loop.start_tls(
-                    self._wire.transport, secure, context, server_hostname=server_name
+        # Every idle connection may have ended meanwhile; a new one has not.
+        for _ in range(CONNECTIONS + 1):
+            session = await self._session(host, address)
+            try:
+                outcome = await session.send(
+                    letter.envelope_from, letter.rcpt, letter.data, before_data_end=before
                 )
-        except ssl.SSLError as error:
-            raise _tls_failure(error) from None
-        except TimeoutError:
-            raise TLSFailed("the TLS handshake took too long") from None
-        except OSError:
-            raise TLSFailed("the connection was lost in the TLS handshake") from None
-        if transport is None:
-            raise TLSFailed("the connection was lost in the TLS handshake")
-        secure.connection_made(transport)
-        return secure
+            finally:
+                self._put_back(host, address, session)
+            if not (isinstance(outcome, smtp.Deferred) and outcome.again):
+                break
+        ending = _ENDINGS[type(outcome)]
+        if journalled:
+            self.journal.after(
+                letter.message_id,
+                letter.attempt,
+                ending,
+                outcome.reply.code if outcome.reply else 0,
+            )
+        return Attempt(letter, str(ending), reply=outcome.reply, tls=session.tls, mx=host.name)
 
+    async def _session(self, host: mx.Host, address: str) -> smtp.Session:
+        idle = self._idle[address, host.port, host.name]
+        while idle:
+            session = idle.pop()
+            if session.usable:
+                return session
+        return await smtp.open_session(
+            address,
+            host.port,
+            server_name=host.name,
+            source_ip=self.source_ip,
+            helo=self.helo,
+            policy=self.policy,
+            timeouts=self.timeouts,
+        )
 
-def facts(wire: Wire, policy: TransportPolicy, peer_ip: str, name: str, source_ip: str) -> TLSFacts:
-    """Read from an encrypted connection what its receipt will say.
-
-    Raises:
-        TLSFailed: it is not encrypted as SP 800-52r2 asks.
-    """
-    agreed = wire.transport.get_extra_info("ssl_object") if wire.transport else None
-    if agreed is None or agreed.version() not in GOOD_VERSIONS:
-        raise TLSFailed("the connection is not encrypted by TLS 1.2 or better")
-    cipher = agreed.cipher()[0]
-    if not _GOOD_CIPHER.match(cipher):
-        raise TLSFailed("the server insists on a cipher that is not approved")
-    certificate = agreed.getpeercert(binary_form=True) or b""
-    return TLSFacts(
-        version=agreed.version(),
-        cipher=cipher,
-        peer_certificate_sha256=hashlib.sha256(certificate).hexdigest(),
-        verified_by="pkix" if policy is TransportPolicy.VERIFIED else "none",
-        peer_ip=peer_ip,
-        server_name=name,
-        source_ip=source_ip,
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def context_for(policy: TransportPolicy, ca_file: str | None) -> ssl.SSLContext:
-    """Return the TLS settings of a policy. Kept for the life of the process, trusted roots too."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    if policy is TransportPolicy.VERIFIED:
-        if ca_file:
-            context.load_verify_locations(ca_file)
+    def _put_back(self, host: mx.Host, address: str, session: smtp.Session) -> None:
+        if session.usable:
+            self._idle[address, host.port, host.name].append(session)
         else:
-            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    else:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+            session.abort()
+
+    async def _resolve(self, domain: str) -> list[mx.Host] | mx.Unresolvable:
+        if domain not in self._hosts:
+            try:
+                self._hosts[domain] = await mx.resolve_async(domain)
+            except mx.Unresolvable as error:
+                self._hosts[domain] = error
+        return self._hosts[domain]
 
 
-def _is_ip(name: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return bool(ipaddress.ip_address(name))
-    return False
-
-
-def _tls_failure(error: ssl.SSLError) -> TLSFailed:
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        return TLSFailed(f"the TLS handshake failed ({error.reason})")
-    if error.verify_code in _EXPIRED:
-        return TLSFailed("the server's certificate is not valid now", "certificate-expired")
-    if error.verify_code in _WRONG_NAME:
-        return TLSFailed("the certificate has another name", "certificate-host-mismatch")
-    return TLSFailed("the server's certificate is not trusted", "certificate-not-trusted")
+_ENDINGS = {
+    smtp.Accepted: Ending.SENT,
+    smtp.Rejected: Ending.FAILED,
+    smtp.Deferred: Ending.DEFERRED,
+    smtp.InDoubt: Ending.IN_DOUBT,
+}

@@ -239,6 +239,10 @@ SENDING_IPS = env.words("HIPAAMAIL_SENDING_IPS", "" if PRODUCTION else "127.0.0.
 JOURNAL_DIR = Path(env.text("HIPAAMAIL_JOURNAL_DIR", str(STATE_DIR / "journals")))
 #: Seconds before the first retry of a deferred message; doubles from there.
 RETRY_FIRST_SECONDS = env.number("HIPAAMAIL_RETRY_FIRST_SECONDS", 300)
+#: Seconds for each phase of an SMTP session; 0: the generous ones of RFC 5321, 4.5.3.2.
+SMTP_SECONDS = env.number("HIPAAMAIL_SMTP_SECONDS", 0)
+#: Days after which what was filled into a message is emptied.
+VALUES_KEPT_DAYS = env.number("HIPAAMAIL_VALUES_KEPT_DAYS", 90)
 #: Staff mail (invitations, notices) goes out through delivery's staff stream.
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 

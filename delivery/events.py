@@ -1,0 +1,211 @@
+"""Step 10, event: delivered, deferred, bounced, unsubscribed: what the world said, recorded in sets.
+
+One transaction holds the ledger's new states, the receipts, the events and the audit entry that vouches for
+them. A hard bounce suppresses its address in the same transaction.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from accounts.models import Organization
+from audit.record import record
+from campaigns.models import Campaign
+from consent.locking import database_time
+from consent.stop import suppress
+from contacts.models import Contact
+from delivery import mx, replies
+from delivery.models import Destination, Event, Message, Receipt, SendingIP
+from delivery.wire import Attempt
+from phi.ids import uuid7
+
+BY = "system:pipeline"
+FIRST_RETRY_SECONDS = 300
+
+
+@transaction.atomic
+def record_attempts(
+    campaign: Campaign, sending_ip: SendingIP, policy: str, attempts: Sequence[Attempt]
+) -> None:
+    """Record what became of a set of messages of one campaign."""
+    if not attempts:
+        return
+    now = database_time()
+    rows = [_row(campaign, attempt, now) for attempt in attempts]
+    _move(rows, now)
+    marks = dict(
+        Message.objects.filter(pk__in=[a.letter.message_id for a in attempts]).values_list(
+            "pk", "handed_over_at"
+        )
+    )
+    receipts = Receipt.objects.bulk_create(
+        _receipt(campaign, sending_ip, policy, attempt, row, marks, now)
+        for attempt, row in zip(attempts, rows, strict=True)
+    )
+    events = Event.objects.bulk_create(
+        Event(
+            id=uuid7(),
+            organization_id=campaign.organization_id,
+            message_id=row["id"],
+            type=_EVENTS[row["state"]],
+            kind=row["kind"],
+            source="smtp",
+            occurred_at=now,
+        )
+        for row in rows
+        if row["state"] in _EVENTS and row["reason"] != "no_tls"
+    )
+    record(
+        "message.recorded",
+        organization_id=campaign.organization_id,
+        by=BY,
+        target=campaign,
+        count=len(rows),
+        facts=[*receipts, *events],
+        detail=dict(Counter(row["state"] for row in rows)),
+    )
+    _keep_values(campaign, attempts, rows)
+    _learn_tls(attempts, now)
+    _suppress(campaign.organization, rows)
+
+
+def _row(campaign: Campaign, attempt: Attempt, now: dt.datetime) -> dict:
+    """Return the message's next state: columns by name."""
+    state, reason, due_at, kind = attempt.ending, attempt.reason, None, ""
+    reply = attempt.reply
+    if state in {"deferred", "failed"} and reply is not None:
+        verdict = replies.classify(reply, mx.operator(attempt.mx) if attempt.mx else None)
+        kind = str(verdict.kind)
+        reason = reason or kind
+    if state == "deferred":
+        scale = settings.RETRY_FIRST_SECONDS / FIRST_RETRY_SECONDS
+        due_at = now + replies.retry_after(attempt.letter.attempt, scale=scale)
+        if due_at > campaign.latest_at:
+            # Never after its deadline: it would be tried too late, so it has failed now.
+            state, reason, due_at = "failed", "expired", None
+    return {
+        "id": attempt.letter.message_id,
+        "state": state,
+        "reason": reason or ("in_doubt" if state == "in_doubt" else ""),
+        "code": reply.code if reply is not None else None,
+        "due_at": due_at,
+        "kind": kind,
+        "suppress": state == "failed" and kind != "" and verdict.suppress_after == 1,
+    }
+
+
+def _move(rows: list[dict], now: dt.datetime) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """update delivery_message m set state = r.state, reason = r.reason, code = r.code,
+                 due_at = coalesce(r.due_at, m.due_at), journal_id = null,
+                 finished_at = case when r.due_at is null then %s end
+               from unnest(%s::uuid[], %s::text[], %s::text[], %s::smallint[], %s::timestamptz[])
+                 as r(id, state, reason, code, due_at)
+               where m.id = r.id and m.state = 'handing_over'""",
+            [
+                now,
+                *(
+                    [row[name] for row in rows]
+                    for name in ("id", "state", "reason", "code", "due_at")
+                ),
+            ],
+        )
+
+
+def _receipt(
+    campaign: Campaign,
+    sending_ip: SendingIP,
+    policy: str,
+    attempt: Attempt,
+    row: dict,
+    marks: dict,
+    now: dt.datetime,
+) -> Receipt:
+    tls, reply = attempt.tls, attempt.reply
+    return Receipt(
+        id=uuid7(),
+        organization_id=campaign.organization_id,
+        message_id=row["id"],
+        attempt=attempt.letter.attempt,
+        state=row["state"],
+        sending_ip=sending_ip.address,
+        tls_version=tls.version if tls else "",
+        cipher=tls.cipher if tls else "",
+        certificate=tls.peer_certificate_sha256 if tls else "",
+        verified_by=tls.verified_by if tls else "",
+        policy=policy,
+        code=row["code"],
+        enhanced=reply.enhanced if reply else "",
+        peer={
+            "mx": attempt.mx,
+            "peer_ip": tls.peer_ip if tls else "",
+            "reply": reply.text if reply else "",
+        },
+        handed_over_at=marks.get(row["id"]),
+        replied_at=now,
+    )
+
+
+def _keep_values(campaign: Campaign, attempts: Sequence[Attempt], rows: list[dict]) -> None:
+    """Keep what was filled in, for what left or may have left."""
+    left = {row["id"] for row in rows if row["state"] in {"sent", "in_doubt"}}
+    messages = [
+        Message(
+            id=attempt.letter.message_id,
+            organization_id=campaign.organization_id,
+            values=attempt.letter.values,
+        )
+        for attempt in attempts
+        if attempt.letter.message_id in left
+    ]
+    if messages:
+        field = Message._meta.get_field("values")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """update delivery_message m set "values" = r.sealed
+                   from unnest(%s::uuid[], %s::bytea[]) as r(id, sealed) where m.id = r.id""",
+                [
+                    [message.pk for message in messages],
+                    [
+                        bytes(field.seal(message.values, message.organization_id, message.pk))
+                        for message in messages
+                    ],
+                ],
+            )
+
+
+def _learn_tls(attempts: Sequence[Attempt], now: dt.datetime) -> None:
+    """Remember which destinations offer TLS, so that a campaign can show it before it is sent."""
+    seen: dict[str, list] = {Destination.Tls.OFFERED: [], Destination.Tls.ABSENT: []}
+    for attempt in attempts:
+        if attempt.tls is not None:
+            seen[Destination.Tls.OFFERED].append(attempt.letter.message_id)
+        elif attempt.reason == "no_tls":
+            seen[Destination.Tls.ABSENT].append(attempt.letter.message_id)
+    for tls, ids in seen.items():
+        if ids:
+            destinations = Message.objects.filter(pk__in=ids).values("destination_id")
+            Destination.objects.filter(pk__in=destinations).exclude(tls=tls).update(
+                tls=tls, tls_seen_at=now
+            )
+
+
+def _suppress(organization: Organization, rows: list[dict]) -> None:
+    """Suppress the addresses that do not exist."""
+    bounced = [row["id"] for row in rows if row["suppress"]]
+    digests = Contact.objects.filter(messages__in=bounced, email_digest__isnull=False).values_list(
+        "email_digest", flat=True
+    )
+    for digest in sorted({bytes(digest) for digest in digests}):
+        suppress(organization, digest, "hard_bounce", source="bounce", by=BY)
+
+
+_EVENTS = {
+    "sent": Event.Type.DELIVERED,
+    "deferred": Event.Type.DEFERRED,
+    "failed": Event.Type.BOUNCED,
+}

@@ -1,0 +1,73 @@
+"""The mark before the wire: after it, no revocation that was committed before can have been missed (ADR 0007)."""
+
+import uuid
+from collections.abc import Iterable
+
+from django.db import connection, transaction
+
+from campaigns.models import Campaign
+from consent import gate
+from delivery.models import Message
+
+#: Seconds within which the bytes follow the mark; later, the mark is made again.
+MARK_LASTS = 2.0
+
+
+@transaction.atomic
+def hand_over(
+    question: gate.Ask, campaign_id: uuid.UUID, messages: Iterable[Message]
+) -> set[uuid.UUID]:
+    """Decide about claimed messages under lock and mark those that may go; return their ids.
+
+    The campaign's row is held FOR SHARE, so a pause or cancel is either seen here or comes after the mark.
+    What may not go is withheld with its reason; a campaign that is not sending any more gives its claims back.
+    An exception leaves every claim as it was, and nothing is sent.
+    """
+    by_contact = {message.contact_id: message.pk for message in messages}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select status from campaigns_campaign where id = %s and organization_id = %s for share",
+            [campaign_id, question.organization.pk],
+        )
+        row = cursor.fetchone()
+        if row is None or row[0] != Campaign.Status.SENDING:
+            give_back(by_contact.values())
+            return set()
+        decisions = gate.decide_locked(question, by_contact)
+        # A contact that the gate does not know gets no answer: held, never sent.
+        reasons = {pk: decisions.get(contact, "erased") for contact, pk in by_contact.items()}
+        go = [pk for pk, reason in reasons.items() if not reason]
+        stay = [pk for pk, reason in reasons.items() if reason]
+        cursor.execute(
+            """update delivery_message set state = 'withheld', finished_at = clock_timestamp(), journal_id = null,
+                 reason = held.reason
+               from unnest(%s::uuid[], %s::text[]) as held(id, reason)
+               where delivery_message.id = held.id and state in ('claimed', 'handing_over')""",
+            [stay, [reasons[pk] for pk in stay]],
+        )
+        cursor.execute(
+            """update delivery_message set state = 'handing_over', handed_over_at = clock_timestamp()
+               where id = any(%s) and state in ('claimed', 'handing_over') returning id""",
+            [go],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def give_back(message_ids: Iterable[uuid.UUID]) -> None:
+    """Return claims of which nothing was on the wire; the attempt does not count."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """update delivery_message set state = 'queued', attempt = attempt - 1, journal_id = null
+               where id = any(%s) and state in ('claimed', 'handing_over')""",
+            [list(message_ids)],
+        )
+
+
+def withhold(message_ids: Iterable[uuid.UUID], reason: str) -> None:
+    """Withhold claimed messages that cannot be composed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """update delivery_message set state = 'withheld', reason = %s, finished_at = clock_timestamp(),
+                 journal_id = null where id = any(%s) and state in ('claimed', 'handing_over')""",
+            [reason, list(message_ids)],
+        )

@@ -1,0 +1,141 @@
+"""The road of a message on one sending address: claim, gate, compose, send, record; in sets.
+
+The database is the queue (ADR 0008): a slice of work takes what is due until nothing is, or thirty seconds
+have passed. Whatever goes wrong holds messages back; nothing is sent twice (ADR 0009).
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db import connection
+
+from builder.tags import CannotFill
+from campaigns import audience, binding, launch
+from campaigns.models import Campaign, Submission
+from consent import gate
+from consent.locking import database_time
+from delivery import events, freeze, throttle
+from delivery.compose import Letter, Letterhead, letter, letterhead
+from delivery.handover import give_back, hand_over, withhold
+from delivery.journal import Journal
+from delivery.models import Message, SendingIP
+from delivery.recover import recover
+from delivery.smtp import Timeouts
+from delivery.wire import Lines
+from phi.keys import Unreadable
+
+SLICE_SECONDS = 30
+log = logging.getLogger(__name__)
+
+
+def send_slice(sending_ip_id: uuid.UUID, seconds: float = SLICE_SECONDS) -> int:
+    """Send what is due on an address, for at most `seconds`; return how many messages were attempted.
+
+    One process at a time works on an address (an advisory lock); a second returns 0 at once.
+    """
+    sending_ip = SendingIP.objects.select_related("organization").get(pk=sending_ip_id)
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [str(sending_ip.pk)])
+        if not cursor.fetchone()[0]:
+            return 0
+    try:
+        recover(sending_ip)
+        return _slice(sending_ip, time.monotonic() + seconds)
+    finally:
+        # On a connection that broke the lock is gone already.
+        if connection.is_usable():
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "select pg_advisory_unlock(hashtextextended(%s, 0))", [str(sending_ip.pk)]
+                )
+
+
+def _slice(sending_ip: SendingIP, until: float) -> int:
+    journal = Journal.open(settings.JOURNAL_DIR, sending_ip.address)
+    attempted = 0
+    with asyncio.Runner() as runner:
+        runs: dict[uuid.UUID, _Run] = {}
+        while time.monotonic() < until:
+            claimed = throttle.claim(sending_ip, journal.id)
+            if not claimed:
+                break
+            campaign_id = claimed[0].campaign_id
+            if campaign_id not in runs:
+                runs[campaign_id] = _Run(campaign_id, sending_ip, journal)
+            attempted += runs[campaign_id].send(runner, claimed)
+            # Every claim of this set is settled in the database, so its lines have served.
+            journal.reset()
+        for run in runs.values():
+            runner.run(run.lines.close())
+    # Not reached after an exception: then the journal stays, for recover() to read.
+    journal.close()
+    return attempted
+
+
+class _Run:
+    """A campaign's part of a slice: its question to the gate, its letterhead, its open connections."""
+
+    def __init__(self, campaign_id: uuid.UUID, sending_ip: SendingIP, journal: Journal) -> None:
+        self.campaign = Campaign.objects.select_related(
+            "organization", "segment", "revision", "sender__domain"
+        ).get(pk=campaign_id)
+        self.submission: Submission = self.campaign.latest_submission()
+        self.head: Letterhead = letterhead(self.campaign, self.submission)
+        self.policy = binding.transport_policy(self.campaign)
+        self.question = audience.ask_for(
+            self.campaign,
+            self.head.tags,
+            approved=launch.is_approved(self.campaign, self.submission, database_time()),
+            sender_ready=freeze.sender_ready(self.campaign),
+        )
+        self.sending_ip = sending_ip
+        self.lines = Lines(
+            source_ip=sending_ip.address,
+            helo=sending_ip.helo,
+            policy=self.policy,
+            journal=journal,
+            renew=self._renew,
+            timeouts=Timeouts.all(settings.SMTP_SECONDS) if settings.SMTP_SECONDS else Timeouts(),
+        )
+
+    def send(self, runner: asyncio.Runner, claimed: Sequence[Message]) -> int:
+        """Take a claimed set to its end; return how many were attempted."""
+        reason = gate.campaign_reason(self.question, today=gate.today(self.campaign.organization))
+        if reason:
+            log.warning("campaign %s is held: %s", self.campaign.pk, reason)
+            give_back(message.pk for message in claimed)
+            launch.hold(self.campaign, reason)
+            return 0
+        letters = self._compose(claimed)
+        composed = [message for message in claimed if message.pk in letters]
+        marked = hand_over(self.question, self.campaign.pk, composed)
+        attempts = runner.run(self.lines.send([letters[pk] for pk in letters if pk in marked]))
+        events.record_attempts(self.campaign, self.sending_ip, self.policy, attempts)
+        return len(attempts)
+
+    def _compose(self, claimed: Sequence[Message]) -> dict[uuid.UUID, Letter]:
+        """Compose what can be composed; the rest is withheld, each with its reason."""
+        letters = {}
+        for message in claimed:
+            try:
+                message.contact.organization = self.campaign.organization
+                letters[message.pk] = letter(self.head, message, message.contact)
+            except CannotFill as error:
+                log.warning("message %s is withheld: %s", message.pk, error)
+                withhold([message.pk], "missing_value")
+            except Unreadable as error:
+                log.error("message %s is withheld: %s", message.pk, error)
+                withhold([message.pk], "unreadable")
+        return letters
+
+    def _renew(self, message_id: uuid.UUID) -> bool:
+        """Mark one message again; runs in a thread of its own, with a connection of its own."""
+        try:
+            message = Message.objects.filter(pk=message_id)
+            return bool(hand_over(self.question, self.campaign.pk, message))
+        finally:
+            connection.close()
