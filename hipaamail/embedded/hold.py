@@ -34,6 +34,7 @@ def hold(state_dir: Path) -> None:
         return
     root = Path(state_dir).resolve() / "servers"
     try:
+        root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         private_folder(root)
         _holdings.setdefault(root, _Holding(root)).take(wanted)
     except (PermissionError, Untrusted) as error:
@@ -88,6 +89,9 @@ class _Holding:
             if take(self.holders):
                 for kind in (Valkey, Postgres):
                     self.servers.setdefault(kind, kind(self.root)).stop()
+                for server in self.servers.values():
+                    with contextlib.suppress(OSError):  # a stand-in under /tmp leaves no trace
+                        server.sockets.rmdir()
             os.close(self.holders)
             self.holders = -1
 
