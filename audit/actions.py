@@ -115,7 +115,6 @@ ACTIONS: dict[str, str] = {
     "report.viewed": "looked at a report",
     "export.made": "made an export",
     "log.viewed": "looked at the log",
-    "log.sealed": "sealed the log",
     "log.verified": "verified the log",
     "log.exported": "exported the log",
     "demo.loaded": "loaded invented data",

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, models
 from django.db.models.query import QuerySet
 
@@ -147,7 +148,10 @@ def _keep_set(entry_id: int, chosen: QuerySet, expected: int | None) -> dict[str
     chosen = chosen.order_by().values("pk")
     if facts.when:
         chosen = chosen.filter(**{f"{facts.when}__isnull": False})
-    inner, params = chosen.query.sql_with_params()
+    try:
+        inner, params = chosen.query.sql_with_params()
+    except EmptyResultSet:  # none()
+        return {"count": 0, "sha256": ""}
     with connection.cursor() as cursor:
         cursor.execute(
             f'WITH hashed AS MATERIALIZED (SELECT t."{meta.pk.column}" AS id, '  # noqa: S608
