@@ -96,11 +96,12 @@ def freeze(
     with connection.cursor() as cursor:
         cursor.execute(
             f"""insert into delivery_message (id, organization_id, campaign_id, submission_id, contact_id, step,
-                    destination_id, sending_ip_id, state, reason, due_at, attempt)
+                    destination_id, sending_ip_id, state, reason, finished_at, due_at, attempt)
                 select {UUID7_SQL}, %s, %s, %s, g.contact_id, 0, d.id,
                     case when g.reason is null then (%s::uuid[])[1 + (row_number() over (
                         partition by g.reason is null order by g.contact_id)) %% %s] end,
-                    case when g.reason is null then 'queued' else 'withheld' end, coalesce(g.reason, ''), %s, 0
+                    case when g.reason is null then 'queued' else 'withheld' end, coalesce(g.reason, ''),
+                    case when g.reason is not null then clock_timestamp() end, %s, 0
                 from ({decided.text}) g
                 left join delivery_destination d on d.organization_id = %s and d.domain_digest = g.domain_digest
                 on conflict do nothing""",

@@ -39,7 +39,7 @@ def send_slice(sending_ip_id: uuid.UUID, seconds: float = SLICE_SECONDS) -> int:
     """
     sending_ip = SendingIP.objects.select_related("organization").get(pk=sending_ip_id)
     with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [str(sending_ip.pk)])
+        cursor.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [sending_ip.address])
         if not cursor.fetchone()[0]:
             return 0
     try:
@@ -50,7 +50,7 @@ def send_slice(sending_ip_id: uuid.UUID, seconds: float = SLICE_SECONDS) -> int:
         if connection.is_usable():
             with connection.cursor() as cursor:
                 cursor.execute(
-                    "select pg_advisory_unlock(hashtextextended(%s, 0))", [str(sending_ip.pk)]
+                    "select pg_advisory_unlock(hashtextextended(%s, 0))", [sending_ip.address]
                 )
 
 

@@ -25,7 +25,8 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
     settled: Counter[str] = Counter()
     directory = settings.JOURNAL_DIR
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    held = Message.objects.filter(sending_ip=sending_ip, state__in=_HELD)
+    # By address: two organizations may share one on a small installation, and a journal is an address's.
+    held = Message.objects.filter(sending_ip__address=sending_ip.address, state__in=_HELD)
     # Before the orphans: a process that dies in between is left for the next time.
     living = journal.living(directory)
     for orphan in journal.orphans(directory):

@@ -1,1 +1,1 @@
-"""The invented health system, and the main job shown from end to end."""
+"""An invented health system, and the main job shown on it from end to end; nobody in it exists."""

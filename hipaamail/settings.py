@@ -53,6 +53,8 @@ MASTER_KEYS = _keys.bytes_list("HIPAAMAIL_MASTER_KEY")
 AUDIT_SIGNING_KEY = _keys.one_bytes("HIPAAMAIL_AUDIT_KEY")
 #: Key of envelope-sender and unsubscribe tokens.
 TOKEN_KEY = _keys.one_bytes("HIPAAMAIL_TOKEN_KEY")
+#: Earlier ones, whose tokens are still good.
+TOKEN_KEY_FALLBACKS = _keys.bytes_list("HIPAAMAIL_TOKEN_KEY")[1:]
 #: The package's own cipher is never used (phi/fields.py replaces it), but it demands a key at import:
 #: a random one per process, so that nothing it could write by accident could ever be read.
 FIELD_ENCRYPTION_KEY = Fernet.generate_key().decode()
@@ -125,6 +127,8 @@ ALLOWED_HOSTS = env.words("HIPAAMAIL_HOSTS", "" if PRODUCTION else "localhost,12
 PUBLIC_URL = env.text("HIPAAMAIL_PUBLIC_URL", "" if PRODUCTION else "http://localhost:8000")
 
 SECURE_SSL_REDIRECT = PRODUCTION
+#: A probe speaks plain HTTP to the process.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 63_072_000 if PRODUCTION else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = PRODUCTION
 SECURE_HSTS_PRELOAD = PRODUCTION
@@ -157,6 +161,17 @@ CONTENT_SECURITY_POLICY = {
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(env.text("HIPAAMAIL_STATIC_ROOT", str(STATE_DIR / "staticfiles")))
+
+WHITENOISE_USE_FINDERS = not PRODUCTION
+_STATIC_BACKEND = (
+    "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    if PRODUCTION
+    else "django.contrib.staticfiles.storage.StaticFilesStorage"
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": _STATIC_BACKEND},
+}
 
 # --- People ------------------------------------------------------------------------------------
 
