@@ -1,5 +1,7 @@
 """Contacts, their searchable terms, segments, and imports."""
 
+from typing import ClassVar
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
@@ -146,7 +148,10 @@ class Term(models.Model):
 
 
 class TermRow(models.Model):
-    """A contact's terms, apart from the contact: rebuilt by `manage.py reindex`, left out of dumps."""
+    """An active contact's terms, apart from the contact: rebuilt by `manage.py reindex`, left out of dumps.
+
+    A trigger deletes it when the contact is no longer active (migration 0002).
+    """
 
     contact = models.OneToOneField(
         Contact, models.CASCADE, primary_key=True, related_name="term_row"
@@ -164,7 +169,7 @@ class TermRow(models.Model):
 
 
 class Tally(models.Model):
-    """How many active contacts an organization has, kept by whoever adds or removes them."""
+    """How many active contacts an organization has, kept by a trigger (migration 0002)."""
 
     organization = models.OneToOneField(
         Organization, models.CASCADE, primary_key=True, related_name="tally"
@@ -207,18 +212,37 @@ class Import(models.Model):
         DONE = "done", "done"
         REFUSED = "refused", "refused"
 
+    #: From one status to the next; a mapping changed after the check sends an import back to new.
+    MOVES: ClassVar[dict[str, set[str]]] = {
+        Status.NEW: {Status.CHECKED, Status.REFUSED},
+        Status.CHECKED: {Status.NEW, Status.CHECKED, Status.REFUSED, Status.APPLYING},
+        Status.APPLYING: {Status.DONE},
+        Status.DONE: set(),
+        Status.REFUSED: set(),
+    }
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="imports")
     file = models.ForeignKey(StagedFile, models.SET_NULL, null=True, related_name="+")
     rejected_file = models.ForeignKey(StagedFile, models.SET_NULL, null=True, related_name="+")
     source = models.CharField(max_length=40, blank=True)
     status = models.CharField(max_length=8, choices=Status, default=Status.NEW)
-    #: {column in the file: field key, or null to leave it out}
-    mapping = models.JSONField(default=dict)
+    #: How the file is read: codec and separator, found when it came in.
+    encoding = models.CharField(max_length=12, blank=True)
+    separator = models.CharField(max_length=1, blank=True)
+    #: {column in the file: field key, or null to leave it out}. Sealed: in a file without a header it would be a row.
+    mapping = EncryptedJSONField(default=dict)
+    #: Fields to be made when it is applied: {key: {"label", "type", "data_class"}}.
+    new_fields = EncryptedJSONField(default=dict)
     #: What the authorization dates stand for: {"form_version": id, "evidence": text}; sealed, since evidence may name people.
     options = EncryptedJSONField(default=dict)
     #: Why the file as a whole was refused: a code of contacts/importer.py.
     refusal = models.CharField(max_length=40, blank=True)
+    #: What the check foresaw, numbers only: new, updated, unchanged, repeated, rejected, rescued; columns, warnings.
+    plan = models.JSONField(default=dict)
+    #: What is wrong with the first rows that are, never the values: [[row, field key, code, sentence], …].
+    problems = models.JSONField(default=list)
+    #: Of the rows that were applied; rows = rejected + created + updated + unchanged when it is done.
     rows = models.PositiveIntegerField(default=0)
     rejected = models.PositiveIntegerField(default=0)
     created = models.PositiveIntegerField(default=0)

@@ -1,0 +1,76 @@
+"""Terms of many contacts at once: what `terms.terms_for()` gives, with what was learnt kept at hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from accounts.models import Organization
+from contacts import dictionary, terms
+from contacts.attributes import STANDARD, Field
+from contacts.dictionary import Term
+
+#: What is kept at hand before all is forgotten: values seen and terms known. About 60 MB together at their worst.
+MOST_VALUES, MOST_TERMS = 100_000, 300_000
+
+
+class Indexer:
+    """Turns values into term numbers for one organization during one run; not to be shared or kept.
+
+    It remembers numbers, so it must `forget()` when a transaction in which it learnt some is rolled back.
+    """
+
+    def __init__(self, organization: Organization, fields: Mapping[str, Field]) -> None:
+        self.organization = organization
+        self.fields = fields
+        self._missing = {
+            key: (key, terms.MISSING) for key, f in fields.items() if key in STANDARD and f.presence
+        }
+        self._numbers: dict[Term, int] = {}
+        #: (field key, value) → (numbers, kinds of sensitive information)
+        self._values: dict[tuple[str, Any], tuple[tuple[int, ...], frozenset[str]]] = {}
+
+    def forget(self) -> None:
+        """Drop all that was learnt; the dictionary in the database is asked again."""
+        self._numbers.clear()
+        self._values.clear()
+
+    def learn(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Make sure that `numbers()` can answer for these values: one round trip for what is new."""
+        if len(self._values) > MOST_VALUES or len(self._numbers) > MOST_TERMS:
+            self.forget()
+        values, fields = self._values, self.fields
+        new: dict[tuple[str, Any], list[Term]] = {}
+        for row in rows:
+            for key, value in row.items():
+                for one in value if type(value) is list else (value,):
+                    if (key, one) not in values and (key, one) not in new and key in fields:
+                        kept = [one] if type(value) is list else one
+                        new[key, one] = terms.terms_of_value(fields[key], kept)
+        self._know([t for found in new.values() for t in found] + self._standing_terms())
+        for (key, one), found in new.items():
+            kinds = terms.sensitivities_of_value(fields[key], one)
+            values[key, one] = tuple(self._numbers[term] for term in found), kinds
+            self._know(terms.terms_of_sensitivity(kinds))
+
+    def numbers(self, row: Mapping[str, Any]) -> list[int]:
+        """Return the term numbers of one contact's values, in ascending order; they were learnt before."""
+        known, values = self._numbers, self._values
+        found = {known[terms.ANYBODY]}
+        kinds: set[str] = set()
+        for key, value in row.items():
+            for one in value if type(value) is list else (value,):
+                if (key, one) in values:
+                    numbers, tells = values[key, one]
+                    found.update(numbers)
+                    kinds |= tells
+        for key, term in self._missing.items():
+            if row.get(key) in (None, []):
+                found.add(known[term])
+        found.update(known[term] for term in terms.terms_of_sensitivity(kinds))
+        return sorted(found)
+
+    def _standing_terms(self) -> Sequence[Term]:
+        return [terms.ANYBODY, *self._missing.values(), *terms.terms_of_sensitivity(())]
+
+    def _know(self, wanted: Iterable[Term]) -> None:
+        if unknown := {term for term in wanted if term not in self._numbers}:
+            self._numbers |= dictionary.learn(self.organization.pk, unknown)
