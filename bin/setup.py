@@ -226,7 +226,7 @@ def apt_install(*packages: str) -> bool:
     lines: list[str] = []
     with Step(f"Installing {', '.join(packages)}"):
         children.run([*apt, "update"], env=env, on_line=lines.append)
-        options = ["install", "-y", "--no-install-recommends"]
+        options = ["install", "-y", "--no-install-recommends", "--no-upgrade"]
         if children.run([*apt, *options, *packages], env=env, on_line=lines.append) == 0:
             return True
     print("\n".join(lines[-5:]), file=sys.stderr)

@@ -72,7 +72,6 @@ class Valkey(Server):
         digest = hashlib.sha256(self._password().encode()).hexdigest()
         config = CONFIG.format(socket=self.socket_file(), user=USER, digest=digest)
         private_file(self.home / "valkey.conf", config)
-        self.socket_file().unlink(missing_ok=True)
         return self.spawn([_program(), "valkey.conf"])
 
     def _password(self) -> str:
