@@ -14,7 +14,7 @@ import hashlib
 import ipaddress
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from delivery.replies import Reply
@@ -67,8 +67,8 @@ class Timeouts:
 
     @classmethod
     def all(cls, seconds: float) -> Self:
-        """Return the same limit for every phase."""
-        return cls(*[seconds] * len(cls.__slots__))
+        """Return the same limit for every phase, and for connecting as its six phases may take."""
+        return replace(cls(*[seconds] * len(cls.__slots__)), setup=6 * seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,8 @@ class Wire(asyncio.Protocol):
             self._news.set_exception(Lost("timeout"))
 
     def write(self, data: bytes | memoryview) -> None:
-        if self.transport:
+        """Send. On a closed connection nothing happens; the next read tells."""
+        if self.transport and not self.closed:
             self.transport.write(data)
 
     async def drain(self, seconds: float) -> None:

@@ -235,9 +235,10 @@ class Session:
         except Nonsense:
             self.abort()
             return InDoubt("nonsense")
-        if reply.code == 421 or wire.buffer:
+        outcome = _outcome(reply)
+        if reply.code == 421 or wire.buffer or isinstance(outcome, InDoubt):
             self.abort()
-        return _outcome(reply)
+        return outcome
 
     async def _interrupted(self) -> Outcome:
         """The server answered before the end of the content: a refusal, or not to be trusted."""
