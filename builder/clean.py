@@ -29,8 +29,12 @@ ELEMENTS: dict[str, frozenset[str]] = {
 STYLE = re.compile(r"\s*text-align\s*:\s*(left|center|right)\s*;?\s*")
 
 _PROTOCOLS = frozenset({"https", "mailto", "tel"})
+# A link that begins with a merge tag is kept, for `rich.problems` to name.
+_WHOLE = re.compile("(?:https|mailto|tel):|\ue000")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 _ROUNDS = 8
+MAX_FRAGMENT = 20_000  # characters
+MAX_MARKUP = 1_200  # "<" in one fragment: nested lists take the parser quadratic time
 _RENAMED = {
     "b": "strong",
     "i": "em",
@@ -48,8 +52,11 @@ def rich_text(fragment: str) -> str:
     """Reduce what somebody wrote or pasted to what a text block may hold. Idempotent.
 
     Merge tags stay as they are. What is removed here without a word, `blocks.validate` names when it
-    is sent to it: the editor stores what comes out of here, the API refuses.
+    is sent to it: the editor stores what comes out of here, the API refuses. Raises ValueError for a
+    fragment that is too long, or almost nothing but markup.
     """
+    if len(fragment) > MAX_FRAGMENT or fragment.count("<") > MAX_MARKUP:
+        raise ValueError("the text is too long to clean")
     for _ in range(
         _ROUNDS
     ):  # removing one thing can lay bare another: again, until nothing changes
@@ -107,7 +114,9 @@ def _without_killed(reference: re.Match[str]) -> str:
 def _attribute(element: str, name: str, value: str) -> bool:
     if name not in ELEMENTS.get(element, ()):
         return False
-    return name != "style" or STYLE.fullmatch(value) is not None
+    if name == "href":  # bleach lets addresses without a scheme pass, "//evil.example" among them
+        return _WHOLE.match(value) is not None
+    return STYLE.fullmatch(value) is not None
 
 
 def _cleaner() -> bleach.Cleaner:

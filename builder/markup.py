@@ -1,7 +1,7 @@
 """Blocks as MJML: every section, its colours, and the style sheet for dark mode and phones."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from builder import colours, links, rich, wording
 from builder.brand import Brand, address_lines
@@ -33,6 +33,7 @@ class Mail:
     marks: Marks
     language: str
     images: Mapping[str, str]  # media id -> address
+    trees: dict[str, list[Element | str | Hole]] = field(default_factory=dict)  # read so far
 
     @property
     def start(self) -> str:
@@ -42,6 +43,12 @@ class Mail:
     def parts(self, text: str) -> tuple[str | Hole, ...]:
         """The parts of a line that was checked."""
         return parse(text, self.tags, context=Context.HTML, path="")[0]
+
+    def tree(self, fragment: str) -> list[Element | str | Hole]:
+        """The tree of a rich text that was checked; both parts of the mail are made from one reading."""
+        if fragment not in self.trees:
+            self.trees[fragment] = rich.read(fragment, self.tags)
+        return self.trees[fragment]
 
     def address(self, href: str) -> str:
         """The address of a link that was checked, for an attribute."""
@@ -213,7 +220,7 @@ def _header(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
 
 def _text(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
     size = block.get("size", "normal")
-    content = _rich(rich.read(block["html"], mail.tags), mail, shades)
+    content = _rich(mail.tree(block["html"]), mail, shades)
     return (
         f'<mj-text css-class="txt" align="{block.get("align", mail.start)}" '
         f'padding="{BETWEEN}px {side}px" color="{shades.text}" '

@@ -16,7 +16,7 @@ from datetime import date
 from functools import cached_property
 
 from builder import characters, headers, marks, quoted
-from builder.tags import DATE_FORMATS, Context, Hole, written
+from builder.tags import DATE_FORMATS, Context, Hole, escaped, plain, written
 
 VERSION = 1
 # "=_" cannot occur in quoted-printable (RFC 2045, 6.7, rule 5 of 2046, 5.1.1), so no text can end the part.
@@ -26,6 +26,10 @@ MAX_STORED = 20_000_000  # bytes
 _BOUNDARY = re.compile(r"=_[A-Za-z0-9_]{1,40}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_IN_TEXT = frozenset({Context.TEXT, Context.URL, Context.TEXT_LINK})
+_IN_HTML = frozenset(
+    {Context.HTML, Context.PREHEADER, Context.ATTRIBUTE, Context.URL, Context.LINK}
+)
 _AS_IS = frozenset({Context.TEXT, Context.HTML, Context.PREHEADER, Context.ATTRIBUTE})
 
 Values = Mapping[str, str | date | None]
@@ -94,13 +98,17 @@ class Pieces:
         return tuple(part for part in (*self.subject, *self.body) if isinstance(part, Hole))
 
     @cached_property
-    def _places(self) -> tuple[tuple[Hole, tuple[int, ...]], ...]:
-        """Each hole of the body once, with where it stands."""
-        places: dict[Hole, list[int]] = {}
+    def _plan(self) -> tuple[tuple[Hole, tuple[tuple[Hole, tuple[int, ...]], ...]], ...]:
+        """The body's holes grouped by the text that they share, each with where it stands."""
+        plan: dict[tuple[str, str | None, str | None], dict[Hole, list[int]]] = {}
         for i, part in enumerate(self.body):
             if isinstance(part, Hole):
-                places.setdefault(part, []).append(i)
-        return tuple((hole, tuple(at)) for hole, at in places.items())
+                same = plan.setdefault((part.name, part.fallback, part.format), {})
+                same.setdefault(part, []).append(i)
+        return tuple(
+            (next(iter(same)), tuple((hole, tuple(places)) for hole, places in same.items()))
+            for same in plan.values()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +127,16 @@ class Filled:
 def fill(pieces: Pieces, values: Values) -> Filled:
     """Write one person's mail. Raises MissingValue or UnusableValue: that message is withheld."""
     parts = list(pieces.body)
-    language = pieces.language
-    for hole, places in pieces._places:
-        encoded = _encoded(hole, values.get(hole.name), language)
-        for place in places:
-            parts[place] = encoded
+    for first, same in pieces._plan:
+        value = values.get(first.name)
+        if type(value) is str and quoted.is_plain(value):  # most values; a third of the time
+            text, as_is = value, value.encode("ascii") + quoted.SOFT_BREAK
+        else:
+            text, as_is = plain(first, value, pieces.language), b""
+        for hole, places in same:
+            encoded = as_is if as_is and hole.context in _AS_IS else _encoded(hole, text)
+            for place in places:
+                parts[place] = encoded
     return Filled(fill_subject(pieces, values), b"".join(parts), pieces.content_type)
 
 
@@ -150,10 +163,8 @@ def build(
     return Pieces(language=language, subject=subject, body=tuple(_merged(body)))
 
 
-def _encoded(hole: Hole, value: str | date | None, language: str) -> bytes:
-    if type(value) is str and hole.context in _AS_IS and quoted.is_plain(value):
-        return value.encode("ascii") + quoted.SOFT_BREAK
-    return quoted.value(written(hole, value, language))
+def _encoded(hole: Hole, text: str) -> bytes:
+    return quoted.value(escaped(hole, text))
 
 
 def _is_blank(value: str | date | None) -> bool:
@@ -215,7 +226,6 @@ def _read(stored: dict) -> Pieces:
     subject = tuple(_part(part) for part in stored["subject"])
     body = tuple(_part(part) for part in stored["body"])
     _must(all(part.context is Context.HEADER for part in subject if isinstance(part, Hole)))
-    _must(not any(part.context is Context.HEADER for part in body if isinstance(part, Hole)))
     pieces = Pieces(
         language=stored["language"],
         boundary=stored["boundary"],
@@ -231,9 +241,10 @@ def _part(part: str | dict) -> str | Hole:
         return part
     _must(set(part) == {"hole", "context", "fallback", "format"})
     _must(_NAME.fullmatch(part["hole"]))
-    _must(part["fallback"] is None or isinstance(part["fallback"], str) and part["fallback"])
+    fallback = part["fallback"]
+    _must(fallback is None or fallback and characters.single_line(fallback) == fallback)
     _must(part["format"] is None or part["format"] in DATE_FORMATS)
-    return Hole(part["hole"], Context(part["context"]), part["fallback"], part["format"])
+    return Hole(part["hole"], Context(part["context"]), fallback, part["format"])
 
 
 def _is_well_formed(pieces: Pieces) -> bool:
@@ -250,8 +261,20 @@ def _is_well_formed(pieces: Pieces) -> bool:
         and sum(part.count(middle) for part in fixed) == whole.count(middle) == 1
     ):
         return False
+    seam = next(
+        i for i, part in enumerate(pieces.body) if isinstance(part, bytes) and middle in part
+    )
+    if not (
+        _IN_TEXT.issuperset(_contexts(pieces.body[:seam]))
+        and _IN_HTML.issuperset(_contexts(pieces.body[seam:]))
+    ):
+        return False
     text, html = whole[len(opening) : -len(closing)].split(middle)
     return quoted.is_joinable(text + b"\r\n") and quoted.is_joinable(html + b"\r\n")
+
+
+def _contexts(parts: tuple[bytes | Hole, ...]) -> set[Context]:
+    return {part.context for part in parts if isinstance(part, Hole)}
 
 
 def _must(condition: object) -> None:

@@ -2,7 +2,7 @@
 
 import re
 
-from builder import characters, rich, wording
+from builder import characters, wording
 from builder.brand import address_lines
 from builder.markup import Mail, read_address
 from builder.rich import Element
@@ -29,7 +29,7 @@ def _block(block: dict, mail: Mail) -> list[str]:
                 lines.append(mail.marks.text(mail.parts(block["tagline"])))
             return ["\n".join(lines), _RULE]
         case "text":
-            return _rich(rich.read(block["html"], mail.tags), mail)
+            return _rich(mail.tree(block["html"]), mail)
         case "button":
             label = mail.marks.text(mail.parts(block["label"])).strip()
             return [f"{label}: {_address(block['href'], mail)}"]

@@ -23,7 +23,7 @@ _SPACES = re.compile(rb"  +")
 _HEADS = frozenset(b" .F-")
 # What needs no encoding here and no escaping in HTML: most names, places and dates. Linear, as no two
 # parts of the pattern can match the same character.
-_PLAIN = re.compile(r"[A-EG-Za-z0-9][A-Za-z0-9]*(?:[ ,.:/-][A-Za-z0-9]+)*").fullmatch
+_PLAIN = re.compile(r"[A-EG-Za-z0-9][A-Za-z0-9]*(?:(?:[,.] ?|[ :/-])[A-Za-z0-9]+)*").fullmatch
 
 
 def piece(text: str, *, last: bool = False) -> bytes:
@@ -42,7 +42,9 @@ def value(text: str) -> bytes:
     """Encode a short text without line breaks; the same as `piece`, quick for what is plain."""
     if is_plain(text):
         return text.encode("ascii") + SOFT_BREAK
-    return piece(text)
+    if not text or "\n" in text or "\r" in text:
+        return piece(text)
+    return _line(text.encode(), closed=False) + SOFT_BREAK
 
 
 def is_plain(text: str) -> bool:

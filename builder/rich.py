@@ -10,7 +10,6 @@ from builder.links import read_link
 from builder.problems import Problem, problem
 from builder.tags import Context, Hole, Registry
 
-MAX_FRAGMENT = 20_000
 BLOCKS = frozenset({"p", "h1", "h2", "h3", "ul", "ol", "li"})
 _MARKS = re.compile("(\ue000[0-9]+\ue001)")
 MAX_DEPTH = 12  # the MJML engine and most mail programs follow nesting by recursion
@@ -37,8 +36,10 @@ def read(fragment: str, registry: Registry | None) -> list[Element | str | Hole]
 
 def problems(fragment: str, registry: Registry | None, path: str) -> list[Problem]:
     """Everything that would be removed or refused: markup outside the allow-list, bad links, bad merge tags."""
-    if len(fragment) > MAX_FRAGMENT:
-        return [problem("too_long", path, MAX_FRAGMENT)]
+    if len(fragment) > clean.MAX_FRAGMENT:
+        return [problem("too_long", path, clean.MAX_FRAGMENT)]
+    if fragment.count("<") > clean.MAX_MARKUP:
+        return [problem("too_nested", path)]
     found: list[Problem] = []
     if characters.killed(html.unescape(fragment)):
         found.append(problem("control_characters", path))

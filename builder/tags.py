@@ -10,13 +10,11 @@ import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from urllib.parse import quote
 
-from django.utils import dateformat, formats, translation
-
-from builder import characters
+from builder import characters, dates
 from builder.problems import Problem, problem
 
 
@@ -44,13 +42,7 @@ OPEN_CLASSES: Mapping[Context, frozenset[str]] = {
 }
 RESERVED = frozenset({"unsubscribe_url"})
 KINDS = ("text", "date")
-DATE_FORMATS: Mapping[str, str] = {  # to the formats that Django keeps for every language
-    "long": "DATE_FORMAT",
-    "short": "SHORT_DATE_FORMAT",
-    "month": "YEAR_MONTH_FORMAT",
-    "day": "MONTH_DAY_FORMAT",
-    "weekday": "l",
-}
+DATE_FORMATS = tuple(dates.FORMATS)
 MAX_FALLBACK = 200
 MAX_VALUE = 1_000  # characters; "who is called this" rather than a limit of any format
 MAX_HEADER_VALUE = 120
@@ -251,26 +243,31 @@ def written(hole: Hole, value: str | date | None, language: str) -> str:
 
     Raises MissingValue and UnusableValue.
     """
-    return _ESCAPE[hole.context](plain(hole, value, language), hole.name)
+    return escaped(hole, plain(hole, value, language))
 
 
 def plain(hole: Hole, value: str | date | None, language: str) -> str:
-    """The value, or else the fallback, on one line and within bounds, not yet escaped."""
+    """The value, or else the fallback, on one line, not yet escaped; the same in every context."""
     if isinstance(value, str):
         text = characters.single_line(value)
     elif isinstance(value, date):
-        text = characters.single_line(_date(value, hole.format or "long", language))
+        text = characters.single_line(dates.write(value, hole.format or "long", language))
     elif value is None:
         text = ""
     else:
         raise UnusableValue(hole.name, "not_text")
-    if not text:
-        if hole.fallback is None:
-            raise MissingValue(hole.name)
-        text = hole.fallback
+    if text:
+        return text
+    if hole.fallback is None:
+        raise MissingValue(hole.name)
+    return hole.fallback
+
+
+def escaped(hole: Hole, text: str) -> str:
+    """A plain text as it stands in the hole's place; the place, not the author, decides how."""
     if len(text) > _BOUND.get(hole.context, MAX_VALUE):
         raise UnusableValue(hole.name, "too_long")
-    return text
+    return _ESCAPE[hole.context](text, hole.name)
 
 
 _BOUND = {
@@ -279,15 +276,6 @@ _BOUND = {
     Context.LINK: MAX_LINK,
     Context.TEXT_LINK: MAX_LINK,
 }
-
-
-def _date(value: date, form: str, language: str) -> str:
-    with translation.override(language):
-        name = DATE_FORMATS[form]
-        pattern = formats.get_format(name, lang=language) if name.isupper() else name
-        if isinstance(value, datetime):
-            value = value.date()
-        return dateformat.format(value, pattern)
 
 
 def _url_part(text: str, name: str) -> str:
