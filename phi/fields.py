@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import encrypted_model_fields.fields as emf
+from django import forms
 from django.core.exceptions import FieldError, ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -210,8 +211,18 @@ class EncryptedEmailField(Encrypted, emf.EncryptedEmailField):
     default_validators: ClassVar[list] = []
 
 
+class _DayField(forms.DateField):
+    """A form's date field that knows the day it began with as text too."""
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.to_python(initial), data)
+
+
 class EncryptedDateField(Encrypted, emf.EncryptedDateField):
     """A calendar day."""
+
+    def formfield(self, **kwargs: Any) -> forms.Field:
+        return super().formfield(**{"form_class": _DayField, **kwargs})
 
     def value_from_object(self, obj: models.Model) -> str | None:
         """Return the day as text: serializers write a date as it is, and never ask `value_to_string`."""
