@@ -209,7 +209,7 @@ def test_production_settings_are_checked_without_anything_of_this_machine(
 #: Starts a grandchild that ignores what it can, tells its number, and waits.
 FAMILY = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"]{session})
 print(child.pid, flush=True)
 {after}
 """
@@ -231,39 +231,54 @@ def test_exit_codes_are_the_programs_own_and_the_shells_for_signals(bin_: Simple
     assert bin_.children.run(["sh", "-c", "kill -TERM $$"]) == 128 + signal.SIGTERM
 
 
-def test_what_a_program_leaves_behind_ends_with_it(bin_: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("session", ["", ", start_new_session=True"])
+def test_what_a_program_leaves_behind_ends_with_it(session: str, tmp_path: Path) -> None:
     left = tmp_path / "left"
-    family = FAMILY.format(after="").replace(
+    family = FAMILY.format(session=session, after="").replace(
         "print(child.pid, flush=True)", f"open({str(left)!r}, 'w').write(str(child.pid))"
     )
+    command = COMMAND.format(bin=str(BIN), family=family)
 
-    assert bin_.children.run([sys.executable, "-c", family]) == 0
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0
     assert gone(int(left.read_text()))
 
 
+@pytest.mark.parametrize("session", ["", ", start_new_session=True"])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_ends_the_whole_family(number: int, code: int) -> None:
-    family = FAMILY.format(after="time.sleep(60)")
-    # A grandchild deaf to Ctrl-C is not waited for here as long as in life.
-    command = COMMAND.format(bin=str(BIN), family=family).replace(
-        "family =",
-        "children.PATIENCE = tuple((kind, 0.3) for kind, _ in children.PATIENCE)\nfamily =",
-        1,
-    )
-    process = subprocess.Popen(
+def test_a_signal_ends_the_whole_family(number: int, code: int, session: str) -> None:
+    family = FAMILY.format(session=session, after="time.sleep(60)")
+    command = COMMAND.format(bin=str(BIN), family=family)
+
+    with subprocess.Popen(
         [sys.executable, "-c", command],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
-    with process:
+    ) as process:
         grandchild = int(process.stdout.readline())
         process.send_signal(number)
 
         assert process.wait(timeout=10) == code
     assert gone(grandchild)
+
+
+def test_impatience_ends_a_program_that_will_not(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    command = COMMAND.format(bin=str(BIN), family=deaf)
+
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(timeout=10) == 130
+    assert time.monotonic() - began < 5
 
 
 def gone(pid: int) -> bool:
