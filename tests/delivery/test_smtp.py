@@ -120,17 +120,21 @@ def test_a_message_arrives_encrypted_from_the_sending_address(tls, certificates)
     assert usable
 
 
-def test_the_envelope_is_pipelined_only_where_that_is_offered(tls):
-    groups = {}
-    for offers in (OFFERS, ("SIZE",)):
-        _, seen, *_ = run(one_message, tls, offers_again=offers)
-        groups[offers] = seen.commands
-    assert groups[OFFERS][3:6] == [
-        b"MAIL FROM:<b+x@bounce.clinic.example> SIZE=%d" % len(SECRET),
-        b"RCPT TO:<pat@receiver.example>",
-        b"DATA",
-    ]
-    assert groups["SIZE",][3:6] == groups[OFFERS][3:6]
+def test_the_envelope_goes_in_one_piece_only_where_pipelining_is_offered(tls):
+    """A server that answers nothing to MAIL sees what we said without waiting for it."""
+    _, offered, *_ = run(one_message, tls, mail=Act.HANG)
+    _, absent, *_ = run(one_message, tls, mail=Act.HANG, offers_again=("SIZE",))
+
+    mail = b"MAIL FROM:<b+x@bounce.clinic.example> SIZE=%d" % len(SECRET)
+    assert offered.commands[-1] == absent.commands[-1] == mail
+    assert offered.unanswered == b"RCPT TO:<pat@receiver.example>\r\nDATA\r\n"
+    assert absent.unanswered == b""
+
+
+def test_without_pipelining_a_message_arrives_too(tls):
+    outcomes, seen, *_ = run(one_message, tls, messages=2, offers_again=())
+    assert [type(outcome) for outcome in outcomes] == [smtp.Accepted] * 2
+    assert len(seen.messages) == 2
 
 
 def test_several_messages_share_a_session_with_a_reset_between_them(tls):
@@ -318,15 +322,18 @@ def test_only_an_absent_or_refused_starttls_is_no_tls_for_good(tls):
     assert classify(busy.reply).kind is not Kind.HARD_RECIPIENT
 
 
-@pytest.mark.parametrize(
-    "weak", ["TLS 1.0", "AES128-GCM-SHA256", "ECDHE+CHACHA20", "ECDHE+AES128+SHA256"]
-)
+WEAK = {
+    "ChaCha20": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "CBC": "ECDHE-ECDSA-AES256-SHA384",
+    "CBC and SHA-1": "ECDHE-ECDSA-AES128-SHA",
+    "no encryption": "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0",
+    "anonymous": "AECDH-AES128-SHA:@SECLEVEL=0",
+}
+
+
+@pytest.mark.parametrize("weak", ["TLS 1.0", *WEAK])
 def test_weak_encryption_is_no_encryption(certificates, weak):
-    context = certificates.old() if weak == "TLS 1.0" else None
-    if context is None:
-        ecdsa_has_no_static_rsa = weak == "AES128-GCM-SHA256"
-        context = certificates.only("ECDHE+AES256+SHA384" if ecdsa_has_no_static_rsa else weak)
-        context.set_ciphers("ECDHE-ECDSA-AES256-SHA384" if ecdsa_has_no_static_rsa else weak)
+    context = certificates.old() if weak == "TLS 1.0" else certificates.only(WEAK[weak])
 
     async def story():
         async with server(context) as seen:
@@ -338,6 +345,34 @@ def test_weak_encryption_is_no_encryption(certificates, weak):
     seen, error = run(story)
     assert error.temporary and classify(error.reply).kind is Kind.TLS_POLICY
     assert seen.commands == [b"EHLO out.clinic.example", b"STARTTLS"] and not seen.content
+
+
+@pytest.mark.parametrize(
+    ("version", "cipher"),
+    [
+        ("TLSv1.3", "TLS_CHACHA20_POLY1305_SHA256"),  # OpenSSL offers it unasked
+        ("TLSv1.1", "ECDHE-RSA-AES128-GCM-SHA256"),
+        ("TLSv1.2", "AES128-GCM-SHA256"),
+        (None, "TLS_AES_256_GCM_SHA384"),
+    ],
+)
+def test_what_was_agreed_on_is_looked_at_once_more(version, cipher):
+    class Agreed:
+        def version(self):
+            return version
+
+        def cipher(self):
+            return cipher, version, 256
+
+    class Transport:
+        def get_extra_info(self, _name):
+            return Agreed()
+
+    class Wire:
+        transport = Transport()
+
+    with pytest.raises(smtp.TLSFailed):
+        connection.facts(Wire(), smtp.TransportPolicy.TLS, "127.0.0.1", MX, "")
 
 
 def test_what_was_offered_in_clear_is_forgotten(tls):
