@@ -36,6 +36,21 @@ class Facts:
 #: Label ("consent.Authorization") → how its rows are vouched for. Apps above fill it in `AppConfig.ready()`.
 FACTS: dict[str, Facts] = {}
 
+#: Types whose text hangs on no setting of the session and holds neither ";" nor "=".
+PLAIN = frozenset(
+    {
+        "uuid",
+        "boolean",
+        "smallint",
+        "integer",
+        "bigint",
+        "numeric",
+        "double precision",
+        "time",
+        "inet",
+    }
+)
+
 #: What `record(facts=…)` takes.
 Rows = Iterable[models.Model | QuerySet] | QuerySet
 
@@ -70,30 +85,24 @@ def text_sql(facts: Facts, alias: str = "t") -> str:
 
 def _value_sql(field: models.Field, alias: str) -> str:
     column = f'{alias}."{field.column}"'
-    kind = (field.db_type(connection) or "").split("(")[0]
+    declared = field.db_type(connection) or ""
+    kind = "array" if declared.endswith("[]") else declared.split("(")[0]
     if kind == "bytea":
         return f"octet_length({column}) || ':' || encode({column}, 'hex')"
-    if kind in {"text", "varchar", "char", "citext"}:
+    if kind in {"text", "varchar", "char"}:
         return f"octet_length({column}) || ':' || {column}"
-    if kind in {"uuid", "boolean", "smallint", "integer", "bigint", "serial", "bigserial", "xid8"}:
-        return f"{column}::text"
-    if kind in {"numeric", "double precision", "real"}:
-        return f"{column}::text"
+    if kind in {"jsonb", "array"}:
+        value = f"to_jsonb({column})::text"
+        return f"octet_length({value}) || ':' || {value}"
     if kind == "timestamp with time zone":
         # Microseconds since 1970, whatever the session's time zone.
         return f"(extract(epoch from {column}) * 1000000)::bigint::text"
     if kind == "date":
         return f"({column} - date '1970-01-01')::text"
-    if kind == "time":
-        return f"{column}::text"
     if kind == "interval":
         return f"extract(epoch from {column})::text"
-    if kind == "jsonb" or kind.endswith("[]"):
-        value = f"to_jsonb({column})::text"
-        return f"octet_length({value}) || ':' || {value}"
-    if kind == "inet":
-        value = f"{column}::text"
-        return f"octet_length({value}) || ':' || {value}"
+    if kind in PLAIN:
+        return f"{column}::text"
     raise LookupError(f"Column {field} of type {kind!r} cannot be vouched for.")
 
 

@@ -51,9 +51,9 @@ class Findings:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, code: str, where: str, times: int = 1) -> None:
-        """Note a finding, `times` for several that one line stands for."""
+        """Note a finding; a line that stands for several `times` is always listed."""
         seen = self.counts[code] = self.counts.get(code, 0) + times
-        if seen <= self.limit or seen == times:
+        if times > 1 or seen <= self.limit:
             self.listed.append(Finding(code, where))
 
     def ordered(self) -> list[Finding]:

@@ -21,18 +21,21 @@ LOCK = 0x5EA1
 #: Entries in a block at most: about 10 MB of lines.
 BLOCK_SIZE = 10_000
 
-# An entry seen with an id at or above the snapshot's xmax was restored from another cluster's dump, whose
-# transaction ids mean nothing here. If the last watermark is above xmax, so was the last block.
+#: An entry that can be seen though its transaction id is one that the snapshot has not reached, and is not one's own,
+#: was restored from another cluster's dump, whose ids mean nothing here.
+FOREIGN = "(e.xid >= unborn AND e.xid IS DISTINCT FROM pg_current_xact_id_if_assigned())"
+#: Below `ended` every transaction has ended; from `unborn` on none has begun.
+SNAPSHOT = "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS ended, pg_snapshot_xmax(pg_current_snapshot()) AS unborn"
+
+# A watermark that no transaction has reached was restored as well: then all entries are looked through.
 _UNSEALED = f"""
-WITH now AS MATERIALIZED (
-    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin, pg_snapshot_xmax(pg_current_snapshot()) AS xmax
-), floor AS MATERIALIZED (
-    SELECT xmin, xmax, CASE WHEN %(watermark)s::xid8 > xmax THEN '0'::xid8 ELSE %(watermark)s::xid8 END AS xid
+WITH now AS MATERIALIZED ({SNAPSHOT}), floor AS MATERIALIZED (
+    SELECT ended, unborn, CASE WHEN %(watermark)s::xid8 > unborn THEN '0'::xid8 ELSE %(watermark)s::xid8 END AS xid
     FROM now
 )
-SELECT floor.xmin::text, {LINE_COLUMNS}
+SELECT ended::text, {LINE_COLUMNS}
 FROM floor, audit_entry e
-WHERE e.xid >= floor.xid AND (e.xid < floor.xmin OR e.xid >= floor.xmax)
+WHERE e.xid >= floor.xid AND (e.xid < ended OR {FOREIGN})
   AND NOT EXISTS (SELECT FROM audit_membership m WHERE m.entry_id = e.id)
 ORDER BY e.xid, e.id
 LIMIT %(limit)s
@@ -72,8 +75,8 @@ def _seal_one(now: datetime | None) -> Block | None:
     if not rows:
         return None
     # A full block may end in the middle of a transaction; the next one takes up there.
-    xmin, last_xid = int(rows[-1][0]), int(rows[-1][2])
-    watermark = min(last_xid, xmin) if len(rows) == BLOCK_SIZE else xmin
+    ended, last_xid = int(rows[-1][0]), int(rows[-1][2])
+    watermark = min(last_xid, ended) if len(rows) == BLOCK_SIZE else ended
     leaves = [leaf(entry_line(*row[1:])) for row in rows]
     return _write(last, [row[1] for row in rows], leaves, watermark, now or clock)
 

@@ -18,6 +18,7 @@ from audit.findings import Finding, Findings
 from audit.grants import unguarded
 from audit.merkle import leaf, root
 from audit.models import LINE_COLUMNS, Block
+from audit.seal import FOREIGN, SNAPSHOT
 from audit.signing import link, trusted_keys, valid
 from audit.snapshot import snapshot, streamed
 
@@ -36,19 +37,17 @@ ORDER BY m.block_id, m.position
 """  # noqa: S608
 _AT = 6
 
-_UNSEALED = """
-WITH now AS MATERIALIZED (
-    SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin, pg_snapshot_xmax(pg_current_snapshot()) AS xmax
-), unsealed AS MATERIALIZED (
+_UNSEALED = f"""
+WITH now AS MATERIALIZED ({SNAPSHOT}), unsealed AS MATERIALIZED (
     SELECT e.id, CASE
-        WHEN e.xid < %(watermark)s::xid8 AND %(watermark)s::xid8 <= now.xmax THEN 'entry.inserted'
+        WHEN e.xid < %(watermark)s::xid8 AND %(watermark)s::xid8 <= unborn THEN 'entry.inserted'
         WHEN e.at < %(long)s::timestamptz THEN 'entry.unsealed'
-        WHEN e.at < %(soon)s::timestamptz AND (e.xid < now.xmin OR e.xid >= now.xmax) THEN 'entry.unsealed'
+        WHEN e.at < %(soon)s::timestamptz AND (e.xid < ended OR {FOREIGN}) THEN 'entry.unsealed'
         END AS code
     FROM now, audit_entry e WHERE NOT EXISTS (SELECT FROM audit_membership m WHERE m.entry_id = e.id)
 )
 SELECT code, count(*), (array_agg(id ORDER BY id))[1:%(limit)s] FROM unsealed GROUP BY code
-"""
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +232,15 @@ class _Beside:
 
     def compare(self, number: int, block_hash: bytes) -> None:
         """Hold the block of this number against its head, if it has one."""
+        told = {self.latest} if self.latest is not None and self.latest.number == number else set()
         while self.head is not None and self.head.number <= number:
             if self.head.number == number:
-                self._compare(self.head, block_hash)
+                told.add(self.head)
             self.head = self._next()
-        if self.latest is not None and self.latest.number == number:
-            self._compare(self.latest, block_hash)
+        for head in told:
+            if head.hash != block_hash:
+                code = "block.replaced" if self._genuine(head) else "head.altered"
+                self.found.add(code, f"block {number}")
 
     def end(self, last: Block | None, now: datetime) -> None:
         """Find heads of blocks that the database lacks, and blocks whose heads are missing."""
@@ -265,11 +267,6 @@ class _Beside:
             self.found.add("head.missing", f"{count} blocks")
         elif count:
             self.found.add("head.behind", f"{count} blocks after block {self.newest}")
-
-    def _compare(self, head: heads.Head, block_hash: bytes) -> None:
-        if head.hash != block_hash:
-            code = "block.replaced" if self._genuine(head) else "head.altered"
-            self.found.add(code, f"block {head.number}")
 
     def _genuine(self, head: heads.Head) -> bool:
         return head.public_key in self.trusted and valid(

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connection
 
 from audit.record import record
 from audit.seal import seal
@@ -50,7 +49,6 @@ class Command(BaseCommand):
             # So that cutting this very entry off would show.
             seal()
         self.stdout.write(_as_json(outcome, seconds) if options["json"] else _as_text(outcome))
-        connection.close()
         if not outcome.ok:
             raise SystemExit(1)
 
