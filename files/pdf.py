@@ -4,6 +4,7 @@ from typing import Any
 
 import weasyprint
 from django.contrib.staticfiles import finders
+from django.core.exceptions import SuspiciousFileOperation
 from django.template.loader import render_to_string
 from django.utils.translation import get_language
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
@@ -39,12 +40,19 @@ class OursOnly(URLFetcher):
         if url[:5].lower() == "data:":
             return super().fetch(url, headers)
         name = url.removeprefix(STATIC)
-        path = finders.find(name) if name != url and name.rpartition(".")[2] in KINDS else None
+        kind = KINDS.get(name.rpartition(".")[2]) if name != url else None
+        path = _found(name) if kind else None
         if path is None:
             raise Refused("neither data: nor one of our static files")
         with open(path, "rb") as file:
-            kind = KINDS[name.rpartition(".")[2]]
             return URLFetcherResponse(url, file.read(), {"Content-Type": kind})
+
+
+def _found(name: str) -> str | None:
+    try:
+        return finders.find(name)
+    except SuspiciousFileOperation:  # a path that leads out of them
+        return None
 
 
 def render(template: str, context: dict[str, Any]) -> bytes:
