@@ -13,6 +13,7 @@ Lines hold ids and numbers, never an address.
 
 import enum
 import fcntl
+import ipaddress
 import os
 import re
 import time
@@ -79,12 +80,13 @@ class Journal:
 
         Raises:
             OSError: the directory cannot be written.
-            ValueError: `ip` has characters that an address cannot have.
+            ValueError: `ip` is no IP address.
         """
         journal_id = uuid4()
         path = directory / f"{ip}.{journal_id.hex}{_SUFFIX}"
+        ipaddress.ip_address(ip)
         if not _NAME.match(path.name):
-            raise ValueError("not an IP address")
+            raise ValueError("an IP address without a zone names a journal")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         unborn = directory / f"{journal_id.hex}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -129,6 +131,13 @@ class Journal:
         """Remove the journal and let go of the lock. The same condition as for `reset` holds."""
         if self._descriptor >= 0:
             self.path.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self.broken = True
+
+    def leave(self) -> None:
+        """Let go of the lock and keep the file, as a process does that dies: claims are open under it."""
+        if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
             self.broken = True
