@@ -72,7 +72,8 @@ class Server(ABC):
         private_folder(self.home)
         self.sockets = socket_folder(self.sockets)
         # A server that runs but listens elsewhere has its folder moved under it; it starts anew here.
-        if self.running() and not self._wait(self._listens, LISTEN_SECONDS):
+        self._wait(lambda: self._listens() or not self.running(), LISTEN_SECONDS)
+        if self.running() and not self._listens():
             self.stop()
         if not self.running():
             self._process = self.launch()
@@ -95,6 +96,8 @@ class Server(ABC):
 
     def stop(self) -> None:
         """Stop the server, cleanly if it lets us. A process that is not ours is left alone."""
+        # One whose start was interrupted has not written its number yet.
+        self._wait(lambda: self._pid() is not None or not self.running(), LISTEN_SECONDS)
         for kind in self.stop_signals:
             if not self.running() or (pid := self._pid()) is None:
                 break
@@ -189,9 +192,8 @@ def works_in(pid: int, folder: Path) -> bool:
         if not Path("/proc/self/cwd").exists():  # macOS: to be alive has to do
             return True
         return os.path.samefile(process / "cwd", folder)
-    except (
-        PermissionError
-    ):  # root in a container may not look into nobody's processes, but at their arguments
+    except PermissionError:
+        # Root in a container may not look into nobody's processes, but at their arguments.
         return os.fsencode(folder) in (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
