@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from demo.mailbox import Received, Store, read_all
 
-__all__ = ["Received", "Running", "certificate", "read_all", "start"]
+__all__ = ["Received", "Running", "Store", "certificate", "read_all", "start"]
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "receiver.example"
@@ -355,7 +355,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Read the key and serve."""
     options = parser().parse_args(arguments)
     with open(options.key_fd, "rb", closefd=options.key_fd != 0) as file:
-        key = bytes.fromhex(file.readline(2 * KEY_BYTES + 2).decode("ascii").strip())
+        line = file.readline(2 * KEY_BYTES + 2).decode("ascii", "replace").strip()
+    try:
+        key = bytes.fromhex(line)
+    except ValueError:
+        key = b""
     if len(key) != KEY_BYTES:
         sys.stderr.write("the key has 64 hexadecimal digits\n")
         return 2
