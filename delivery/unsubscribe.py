@@ -55,7 +55,7 @@ def read(token: str) -> UUID | None:
     """
     raw = _raw(token)
     known = _NOTHING if raw is None else raw
-    keys = (settings.TOKEN_KEY, *getattr(settings, "TOKEN_KEY_FALLBACKS", ()))
+    keys = (settings.TOKEN_KEY, *settings.TOKEN_KEY_FALLBACKS)
     # All keys are tried, whichever fits.
     fits = [hmac.compare_digest(known[16:], _digest(key, known[:16])) for key in keys]
     return UUID(bytes=raw[:16]) if raw is not None and any(fits) else None

@@ -230,7 +230,7 @@ def test_pressing_the_button_stops_and_says_so(stranger: Client, message: Messag
     assert response.status_code == 200
     assert "You won’t get more promotional email from Lakeside Health." in page
     assert "Messages about your own care and bills may still come." in page
-    assert "One that is already on its way may still arrive." in page
+    assert "An email that was already on its way may still arrive." in page
     assert "doesn’t take back a permission" in page
     assert OptOut.objects.get().source == "page"
 
@@ -242,7 +242,7 @@ def test_looking_again_shows_that_it_stopped(stranger: Client, message: Message)
     page = text_of(stranger.get(path_of(message)))
 
     assert "You won’t get more promotional email" in page
-    assert "already on its way" not in page
+    assert "on its way" not in page
     assert 'name="confirm"' not in page
     assert written() == before
 
@@ -266,7 +266,7 @@ def test_a_stop_by_telephone_is_not_offered_back(stranger: Client, message: Mess
     page = text_of(press(stranger, message, "again"))
 
     assert 'name="again"' not in page
-    assert "If you want it again, write to us." in page
+    assert "If you want it again, write to us at the address below." in page
     assert unsubscribe.is_stopped(message)
     assert written() == before
 
