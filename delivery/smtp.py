@@ -3,7 +3,8 @@
 A client of our own (the ADR tells why): the journal's line has to fall between the server's 354 and
 the first byte of content, commands are pipelined, and each read is bounded in bytes, lines and time.
 The method that sends exists only on a `Session`, and a `Session` exists only after TLS: there is no
-code path that sends in clear. RFC 5321, 1870 (SIZE), 2920 (pipelining), 6152 (8BITMIME), 6531.
+code path that sends in clear. RFC 5321, 1870 (SIZE), 2920 (pipelining), 6152 (8BITMIME), 3461
+(DSN), 6531 (SMTPUTF8).
 """
 
 import asyncio
@@ -123,9 +124,11 @@ class Session:
         if isinstance(mail, Reply):
             return Rejected(mail)
         times = self._timeouts
+        # Ask that a bounce brings back no more than our headers, and that delay is told (RFC 3461).
+        notify = b" NOTIFY=FAILURE,DELAY" if "DSN" in self._offers else b""
         steps = [
             (mail, times.mail, 2),
-            (b"RCPT TO:<" + rcpt.encode() + b">", times.rcpt, 2),
+            (b"RCPT TO:<" + rcpt.encode() + b">" + notify, times.rcpt, 2),
             (b"DATA", times.data, 3),
         ]
         if self.messages:
@@ -163,6 +166,7 @@ class Session:
             if "SMTPUTF8" not in self._offers:
                 return Reply(553, "5.6.7", "the server takes no SMTPUTF8", local=True)
             command += " SMTPUTF8"
+        command += " RET=HDRS" if "DSN" in self._offers else ""
         return command.encode()
 
     async def _envelope(self, steps: list[tuple[bytes, float, int]]) -> Outcome | None:
@@ -351,8 +355,8 @@ async def connect(
 def _is_address(address: str) -> bool:
     """Whether an address can be put between angle brackets without ending them (RFC 5321 4.1.2).
 
-    Quoted local parts and address literals are refused; letters beyond ASCII are for the local
-    part alone (RFC 6531 3.3), composed, printable and left to right or not is their own business.
+    Quoted local parts and address literals are refused. Letters beyond ASCII stand in the local part
+    alone (RFC 6531 3.3), composed (NFC), without spaces, controls and marks of direction.
     """
     local, at, domain = address.rpartition("@")
     if not at or not _DOMAIN.match(domain) or not _LOCAL_PART.match(local):

@@ -329,7 +329,7 @@ async def serve(options: argparse.Namespace, key: bytes) -> None:
     sys.stdout.flush()
     while not stop.is_set() and options.parent in (0, os.getppid()):
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), timeout=1.0)
+            await asyncio.wait_for(stop.wait(), timeout=0.3)
     for server in servers:
         server.close()
     store.close()

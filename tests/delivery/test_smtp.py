@@ -21,7 +21,7 @@ SECRET = b"Subject: for nobody else\r\n\r\nWHAT ONLY THE RECIPIENT MAY READ\r\n"
 #: For servers that answer: they may take their time on a busy machine.
 PATIENT = smtp.Timeouts.all(4.0)
 #: For servers that don't.
-QUICK = smtp.Timeouts.all(0.2)
+QUICK = smtp.Timeouts.all(0.15)
 #: A server that does nothing costs one phase; what is left over is for a busy machine.
 BOUND = 4.0
 
@@ -822,6 +822,15 @@ def test_8bit_content_is_declared_where_offered(tls):
     message = "Subject: x\r\n\r\nGrüße\r\n".encode()
     [outcome], seen, *_ = run(one_message, tls, message=message)
     assert isinstance(outcome, smtp.Accepted) and b"BODY=8BITMIME" in seen.commands[3]
+
+
+def test_a_bounce_is_asked_to_leave_the_body_out_where_that_is_offered(tls):
+    [outcome], seen, *_ = run(one_message, tls, offers_again=(*OFFERS, "DSN"))
+    assert isinstance(outcome, smtp.Accepted)
+    assert seen.commands[3].endswith(b" RET=HDRS")
+    assert seen.commands[4] == b"RCPT TO:<pat@receiver.example> NOTIFY=FAILURE,DELAY"
+    _, seen, *_ = run(one_message, tls)
+    assert not any(b"RET=" in command or b"NOTIFY=" in command for command in seen.commands)
 
 
 # Our own end.
