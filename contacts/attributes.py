@@ -19,9 +19,10 @@ CHOSEN_CLASSES = frozenset({DataClass.TREATMENT, DataClass.SENSITIVE})
 CLINICAL_CLASSES = frozenset({DataClass.TREATMENT, DataClass.SENSITIVE, DataClass.PAYMENT})
 
 KEY = re.compile(r"[a-z][a-z0-9_]{0,59}")
-#: Keys that mean something else in terms and criteria.
+#: Keys that mean something else in terms, criteria and messages.
 RESERVED_KEYS = frozenset(
-    {"contact", "sensitivity", "part2", "segment", "criterion", "id", "source"}
+    {"sensitivity", "part2", "segment", "criterion", "id", "source", "standing", "clinic"}
+    | {"unsubscribe_url", "row", "problem"}
 )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from accounts.models import Organization
 from contacts import dictionary, terms
-from contacts.attributes import STANDARD, Field
+from contacts.attributes import CHOSEN_CLASSES, STANDARD, Field
 from contacts.dictionary import Term
 
 #: What is kept at hand before all is forgotten: values seen and terms known. About 60 MB together at their worst.
@@ -21,6 +21,14 @@ class Indexer:
     def __init__(self, organization: Organization, fields: Mapping[str, Field]) -> None:
         self.organization = organization
         self.fields = fields
+        #: The fields whose values mean something to a search or to the gate.
+        self._indexed = tuple(
+            key
+            for key, f in fields.items()
+            if f.searchable
+            or f.data_class in CHOSEN_CLASSES
+            or (f.presence and key not in STANDARD)
+        )
         self._missing = {
             key: (key, terms.MISSING) for key, f in fields.items() if key in STANDARD and f.presence
         }
@@ -40,11 +48,13 @@ class Indexer:
         values, fields = self._values, self.fields
         new: dict[tuple[str, Any], list[Term]] = {}
         for row in rows:
-            for key, value in row.items():
-                for one in value if type(value) is list else (value,):
-                    if (key, one) not in values and (key, one) not in new and key in fields:
-                        kept = [one] if type(value) is list else one
-                        new[key, one] = terms.terms_of_value(fields[key], kept)
+            for key in self._indexed:
+                if (value := row.get(key)) is None:
+                    continue
+                is_list = value.__class__ is list
+                for one in value if is_list else (value,):
+                    if (key, one) not in values and (key, one) not in new:
+                        new[key, one] = terms.terms_of_value(fields[key], [one] if is_list else one)
         self._know([t for found in new.values() for t in found] + self._standing_terms())
         for (key, one), found in new.items():
             kinds = terms.sensitivities_of_value(fields[key], one)
@@ -54,13 +64,15 @@ class Indexer:
     def numbers(self, row: Mapping[str, Any]) -> list[int]:
         """Return the term numbers of one contact's values, in ascending order; they were learnt before."""
         known, values = self._numbers, self._values
-        found = {known[terms.ANYBODY]}
+        found: set[int] = set()
         kinds: set[str] = set()
-        for key, value in row.items():
-            for one in value if type(value) is list else (value,):
-                if (key, one) in values:
-                    numbers, tells = values[key, one]
-                    found.update(numbers)
+        for key in self._indexed:
+            if (value := row.get(key)) is None:
+                continue
+            for one in value if value.__class__ is list else (value,):
+                numbers, tells = values[key, one]
+                found.update(numbers)
+                if tells:
                     kinds |= tells
         for key, term in self._missing.items():
             if row.get(key) in (None, []):
@@ -69,7 +81,7 @@ class Indexer:
         return sorted(found)
 
     def _standing_terms(self) -> Sequence[Term]:
-        return [terms.ANYBODY, *self._missing.values(), *terms.terms_of_sensitivity(())]
+        return [*self._missing.values(), *terms.terms_of_sensitivity(())]
 
     def _know(self, wanted: Iterable[Term]) -> None:
         if unknown := {term for term in wanted if term not in self._numbers}:

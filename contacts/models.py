@@ -202,6 +202,10 @@ class Segment(models.Model):
         return self.name
 
 
+class WrongMove(Exception):
+    """An import cannot go from the status that it has to the one that was asked for."""
+
+
 class Import(models.Model):
     """One file of contacts on its way in: mapped, checked as a whole, applied in chunks that survive a crash."""
 
@@ -258,3 +262,16 @@ class Import(models.Model):
 
     def __str__(self) -> str:
         return f"import {self.pk}"
+
+    def move_to(self, status: str, *fields: str) -> None:
+        """Move to a status and save the named fields, in the caller's transaction.
+
+        Raises WrongMove for a move that is not declared, and when somebody else moved it first.
+        """
+        if status not in self.MOVES[self.status]:
+            raise WrongMove(f"import {self.pk}: from {self.status} to {status}")
+        moved = Import.objects.filter(pk=self.pk, status=self.status).update(status=status)
+        if not moved:
+            raise WrongMove(f"import {self.pk}: is no longer {self.status}")
+        self.status = status
+        self.save(update_fields=fields)

@@ -26,6 +26,8 @@ MOST_TORN = 1_000
 
 SEPARATORS = ",;\t"
 _WORDS = re.compile(r"[^\W_]+")
+#: What is no UTF-8 is read as this, if it can be.
+GUESSED = "cp1252"
 _MARKS = (
     # UTF-32 first: its little-endian mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, ""),
@@ -97,7 +99,7 @@ def _encoding(head: bytes, rest: Iterator[bytes]) -> tuple[str, bool]:
         )
     decoders = {
         name: codecs.getincrementaldecoder(name)()
-        for name in ([named] if named else ["utf-8", "cp1252"])
+        for name in ([named] if named else ["utf-8", GUESSED])
     }
     _attempt(decoders, head)
     for piece in rest:
@@ -106,7 +108,7 @@ def _encoding(head: bytes, rest: Iterator[bytes]) -> tuple[str, bool]:
     if not decoders:
         raise Refused("encoding", "The file is not text in one encoding; save it as UTF-8.")
     encoding = next(iter(decoders))
-    return encoding, encoding == "cp1252"
+    return encoding, encoding == GUESSED
 
 
 def _attempt(

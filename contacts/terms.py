@@ -30,8 +30,6 @@ from contacts.values import normal, normal_condition
 
 __all__ = ["years_before"]
 
-#: The term of every contact: what "not" is taken from.
-ANYBODY: Term = ("contact", "*")
 #: The facts that the gate asks for; always indexed, whatever the privacy officer chose.
 SENSITIVITY, PART2 = "sensitivity", "part2"
 MISSING, PRESENT = "?", "+"
@@ -39,6 +37,9 @@ MISSING, PRESENT = "?", "+"
 LONGEST_EXACT = 100
 #: Contacts that one transaction of `reindex()` holds.
 BATCH = 1000
+
+#: Called with the number of contacts done so far.
+Progress = Callable[[int], None]
 
 #: Query texts that need no term: number 0 is never one.
 NOBODY, EVERYBODY = "0", "!0"
@@ -157,7 +158,7 @@ def terms_of_sensitivity(kinds: Iterable[str]) -> list[Term]:
 
 def terms_for(values: Mapping[str, Any], fields: Mapping[str, Field]) -> set[Term]:
     """Return all terms of a contact whose values are given by field key; absent and None are missing."""
-    found: set[Term] = {ANYBODY}
+    found: set[Term] = set()
     kinds: set[str] = set()
     for key, field in fields.items():
         value = values.get(key)
@@ -260,7 +261,7 @@ def reindex(
     organization: Organization,
     *,
     by: Any = "system:reindex",
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write the terms of all of an organization's contacts anew, and return of how many.
 

@@ -1,0 +1,207 @@
+"""Who is a person (ADR 0004): rows find their contact by record number or address, and change it or make it."""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+from django.utils import timezone
+
+from accounts.models import Organization
+from contacts import addresses, bulk, terms
+from contacts.attributes import COLUMNS, Field, to_json, value_of
+from contacts.indexer import Indexer
+from contacts.models import Contact
+from contacts.rows import Row
+from phi.digest import digest
+from phi.ids import uuid7
+
+MOST_DOMAINS = 50_000
+_FIELDS = {name: Contact._meta.get_field(name) for name in (*COLUMNS, "attributes")}
+#: What is no part of `attributes`.
+_OWN_COLUMNS = frozenset({*COLUMNS, "kind"})
+
+#: ("record" or "address", digest of it)
+Identity = tuple[str, bytes]
+
+
+@dataclass(slots=True)
+class Person:
+    """A contact to be: an existing one with what rows change in it, or a new one (`contact` is None)."""
+
+    pk: uuid.UUID
+    identity: Identity
+    contact: Contact | None
+    #: What is to be written: all values of a new contact, the changed ones of an existing one.
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, row: Row, fields: Mapping[str, Field]) -> bool:
+        """Let a row speak: its values win over earlier ones, empty cells leave them. Return whether any is new."""
+        changed = False
+        for key, value in row.values.items():
+            if value != self.value(key, fields):
+                self.values[key] = value
+                changed = True
+        return changed
+
+    def value(self, key: str, fields: Mapping[str, Field]) -> Any:
+        """Return the value as it is now, rows taken included."""
+        if key in self.values or self.contact is None:
+            return self.values.get(key)
+        return value_of(self.contact, key, fields)
+
+
+class People:
+    """The contacts of one organization as an import from one source sees them."""
+
+    def __init__(
+        self, organization: Organization, source: str, fields: Mapping[str, Field]
+    ) -> None:
+        self.organization = organization
+        self.source = source
+        self.fields = fields
+        self._domains: dict[str, bytes] = {}
+
+    def identity(self, row: Row) -> Identity:
+        """Return what says who the row is about: its record number, else its address in normal form."""
+        if number := row.values.get("record_number"):
+            return "record", digest(self.organization.pk, "record", number)
+        assert row.address is not None  # noqa: S101
+        return "address", digest(self.organization.pk, "address", row.address.normal)
+
+    def find(self, identities: Iterable[Identity], *, lock: bool) -> dict[Identity, Contact]:
+        """Return the contacts that these identities name; of one that was merged, the one that it lives on in.
+
+        `lock`: their rows are locked FOR UPDATE in id order, as whoever records a "stop" does.
+        """
+        matches = self._matches(set(identities))
+        contacts = Contact.objects.filter(
+            organization=self.organization, pk__in=set(matches.values())
+        ).exclude(standing=Contact.Standing.ERASED)
+        if lock:
+            contacts = contacts.select_for_update(of=("self",))
+        found = {contact.pk: contact for contact in contacts.order_by("pk")} if matches else {}
+        return {who: found[pk] for who, pk in matches.items() if pk in found}
+
+    def _matches(self, identities: set[Identity]) -> dict[Identity, uuid.UUID]:
+        numbers = [blind for kind, blind in identities if kind == "record"]
+        addresses = [blind for kind, blind in identities if kind == "address"]
+        with connection.cursor() as cursor:
+            # Without a record number the address is the person; the dead stay so, and are not made anew.
+            cursor.execute(
+                "SELECT 'record', record_digest, id, merged_into_id FROM contacts_contact"
+                " WHERE organization_id = %s AND source = %s AND record_digest = ANY(%s)"
+                " UNION ALL (SELECT DISTINCT ON (email_digest) 'address', email_digest, id, merged_into_id"
+                " FROM contacts_contact WHERE organization_id = %s AND record_digest IS NULL"
+                " AND email_digest = ANY(%s) AND standing <> 'erased'"
+                " ORDER BY email_digest, standing <> 'active', id)",
+                [self.organization.pk, self.source, numbers, self.organization.pk, addresses],
+            )
+            rows = [(kind, bytes(blind), pk, into) for kind, blind, pk, into in cursor.fetchall()]
+        return {(kind, blind): self._end_of_merges(pk, into) for kind, blind, pk, into in rows}
+
+    def _end_of_merges(self, pk: uuid.UUID, into: uuid.UUID | None) -> uuid.UUID:
+        seen = {pk}
+        while into is not None and into not in seen:
+            seen.add(into)
+            pk = into
+            into = Contact.objects.filter(pk=pk).values_list("merged_into_id", flat=True).first()
+        return pk
+
+    def gather(self, rows: Sequence[Row], *, lock: bool) -> "Gathering":
+        """Let the rows speak in their order, and return what would come of it; nothing is written yet."""
+        who = [self.identity(row) for row in rows]
+        known = self.find(who, lock=lock)
+        people: dict[Identity | uuid.UUID, Person] = {}
+        done = Gathering()
+        for row, identity in zip(rows, who, strict=True):
+            contact = known.get(identity)
+            # Two record numbers may name one contact, when one was merged into the other.
+            key = contact.pk if contact else identity
+            person = people.get(key)
+            is_new = person is None and contact is None
+            if person is None:
+                person = people[key] = Person(contact.pk if contact else uuid7(), identity, contact)
+            changed = person.take(row, self.fields)
+            done.created += is_new
+            done.updated += changed and not is_new
+            done.unchanged += not changed and not is_new
+            done.people.append(person)
+        return done
+
+    def write(self, people: Iterable[Person], indexer: Indexer) -> None:
+        """Write new contacts and changed ones with their terms, in the caller's transaction."""
+        distinct = {person.pk: person for person in people}.values()
+        new = [person for person in distinct if person.contact is None]
+        changed = [person for person in distinct if person.contact is not None and person.values]
+        whole = {
+            person.pk: terms.values_of(person.contact, self.fields) | person.values
+            for person in changed
+            if person.contact.standing == Contact.Standing.ACTIVE
+        }
+        indexer.learn([*(person.values for person in new), *whole.values()])
+        now = timezone.now()
+        bulk.insert_contacts([self._new_row(person, now) for person in new])
+        bulk.insert_terms(self.organization.pk, [(p.pk, indexer.numbers(p.values)) for p in new])
+        bulk.update_contacts(self.organization.pk, [self._changed_row(p) for p in changed])
+        terms.write_rows(
+            self.organization, {pk: indexer.numbers(values) for pk, values in whole.items()}
+        )
+
+    def _new_row(self, person: Person, now: dt.datetime) -> dict[str, Any]:
+        values = person.values
+        attributes = {k: to_json(v) for k, v in values.items() if k not in _OWN_COLUMNS}
+        return {
+            "id": person.pk,
+            "organization_id": self.organization.pk,
+            "kind": values.get("kind", Contact.Kind.PATIENT.value),
+            "standing": "active",
+            "source": self.source,
+            "created_at": now,
+            "updated_at": now,
+            "attributes": self._seal("attributes", attributes, person.pk),
+            **self._sealed(values, person.pk),
+        }
+
+    def _changed_row(self, person: Person) -> dict[str, Any]:
+        contact, changes = person.contact, person.values
+        more = {k: to_json(v) for k, v in changes.items() if k not in _OWN_COLUMNS}
+        # Untouched columns go back as they are, sealed; only a JSON document is kept open once it was read.
+        row: dict[str, Any] = {name: contact.__dict__[name] for name in bulk.CHANGEABLE}
+        row |= {"id": contact.pk, "kind": changes.get("kind", contact.kind)}
+        if more or not isinstance(row["attributes"], bytes):
+            row["attributes"] = self._seal("attributes", contact.attributes | more, contact.pk)
+        return row | self._sealed(changes, contact.pk)
+
+    def _sealed(self, values: Mapping[str, Any], pk: uuid.UUID) -> dict[str, bytes]:
+        """Return the sealed columns of these values, and the digests by which they are found."""
+        found = {key: self._seal(key, values[key], pk) for key in COLUMNS if key in values}
+        if "email" in values:
+            address = addresses.check(values["email"])
+            found["email_digest"] = digest(self.organization.pk, "address", address.normal)
+            found["domain_digest"] = self._domain_digest(address.domain_ascii)
+        if "record_number" in values:
+            found["record_digest"] = digest(self.organization.pk, "record", values["record_number"])
+        return found
+
+    def _seal(self, column: str, value: Any, pk: uuid.UUID) -> bytes:
+        return _FIELDS[column].seal(value, self.organization.pk, pk)
+
+    def _domain_digest(self, domain: str) -> bytes:
+        if len(self._domains) > MOST_DOMAINS:
+            self._domains.clear()
+        if domain not in self._domains:
+            self._domains[domain] = digest(self.organization.pk, "domain", domain)
+        return self._domains[domain]
+
+
+@dataclass(slots=True)
+class Gathering:
+    """What rows come to: `people` has one entry a row; the counts are of rows."""
+
+    people: list[Person] = field(default_factory=list)
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
