@@ -41,6 +41,10 @@ def private(view: View) -> View:
         response["Cache-Control"] = "no-store"
         response["Referrer-Policy"] = "no-referrer"
         response["X-Robots-Tag"] = "noindex, nofollow"
+        if request.method == "HEAD":
+            # Servers drop the body anyhow, and gunicorn logs a warning for each.
+            response["Content-Length"] = str(len(response.content))
+            response.content = b""
         return response
 
     return csp(POLICY)(wrapped)

@@ -11,12 +11,12 @@ import pytest
 from django.db import connection
 from django.http import HttpResponse
 from django.template.loader import render_to_string
-from django.test import Client
+from django.test import Client, RequestFactory
 
 from audit.models import Entry
 from consent import stop as consent
 from consent.models import OptOut
-from delivery import unsubscribe
+from delivery import unsubscribe, views
 from delivery.models import Event, Message
 from phi import keys
 from phi.redact import Formatter
@@ -89,6 +89,15 @@ def test_looking_changes_nothing(
         assert response.status_code == 200
 
     assert written() == before
+
+
+def test_asking_for_the_head_only_gets_no_body(rf: RequestFactory, message: Message) -> None:
+    token = unsubscribe.token(message.pk)
+    # Without the test client, which drops the body itself.
+    page, head = views.stop(rf.get("/u/x"), token), views.stop(rf.head("/u/x"), token)
+
+    assert head.content == b""
+    assert head["Content-Length"] == str(len(page.content))
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete", "options", "trace"])
