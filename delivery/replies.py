@@ -279,7 +279,9 @@ def classify(reply: Reply, operator: str | None = None) -> Verdict:
 def _kind(reply: Reply, digit: int, detail: str, operator: str | None) -> tuple[Kind, bool]:
     """Find the kind, and whether it was read out of the text or an ambiguous code."""
     if operator and (kind := _OPERATORS.get(operator, {}).get(detail)):
-        return kind, kind is Kind.HARD_RECIPIENT
+        ambiguous = kind is Kind.HARD_RECIPIENT
+        if digit == 5 or not ambiguous:
+            return kind, ambiguous
     if detail in _VAGUE:
         text = reply.text.lower()
         for pattern, kind in _TEXTS:

@@ -228,8 +228,6 @@ class Session:
                     return await self._interrupted()
         except Lost:
             return self._dropped("the connection was lost within the content")
-        if wire.closed:
-            return self._dropped("the connection was lost within the content")
         wire.write(whole[last:])
         try:
             reply = await wire.reply(self._timeouts.end)

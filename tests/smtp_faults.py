@@ -39,7 +39,8 @@ class Drip:
     seconds: float
 
 
-Answer = bytes | Act | Drip | list["Answer"] | Callable[[bytes], "Answer"]
+# A float is a pause in seconds, within a list.
+Answer = bytes | float | Act | Drip | list["Answer"] | Callable[[bytes], "Answer"]
 
 OFFERS = ("PIPELINING", "SIZE 1000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
@@ -125,6 +126,8 @@ class _Peer:
                         raise _Ended
                     self.writer.write(bytes([byte]))
                     await asyncio.sleep(seconds)
+            case float():
+                await asyncio.sleep(what)
             case list():
                 for each in what:
                     await self.answer(each, line)

@@ -94,7 +94,7 @@ def resolver() -> Iterator[dns.resolver.Resolver]:
             except TimeoutError:
                 continue
             if response := answer(dns.message.from_wire(wire)):
-                server.sendto(response.to_wire(), peer)
+                server.sendto(response.to_wire(want_shuffle=False), peer)
 
     thread = threading.Thread(target=serve)
     thread.start()

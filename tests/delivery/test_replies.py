@@ -99,6 +99,9 @@ def test_a_contradictory_pair_is_judged_by_its_basic_digit():
     temporary = verdict("450 5.1.1 x")
     assert temporary.retry and temporary.kind is Kind.SOFT_MAILBOX
     assert temporary.action is Action.RETRY and temporary.suppress_after == 5
+    for reply in ("450 5.7.17 x", "450 4.7.13 x"):
+        assert verdict(reply).kind is Kind.SOFT_MAILBOX
+    assert verdict("451 4.4.1 access denied", "outlook.com").kind is Kind.SOFT_NETWORK
     permanent = verdict("550 4.1.1 x")
     assert not permanent.retry and permanent.kind is Kind.HARD_RECIPIENT
 

@@ -477,7 +477,9 @@ def test_after_the_dot_only_a_clear_answer_is_an_outcome(tls, name):
         assert outcome.reply is None and outcome.why in {"closed", "timeout", "nonsense"}
         assert not usable
     else:
-        assert outcome.reply.code == int(outcome.reply.code) and not outcome.reply.local
+        assert not outcome.reply.local
+        assert usable or name not in {"accepted", "deferred", "full"}
+        assert not usable or name != "leaving"
 
 
 def test_an_answer_followed_by_another_ends_the_session(tls):
@@ -595,6 +597,19 @@ def test_a_session_closed_by_the_server_is_seen_as_not_usable(tls):
     assert len(seen.messages) == 1
 
 
+def test_what_a_server_says_between_two_messages_is_no_answer_to_the_second(tls):
+    async def story():
+        late = [b"250 ok\r\n", 0.02, b"250 ok again\r\n", Act.HANG]
+        async with server(tls, content=late) as seen, dial(seen) as session:
+            await send(session)
+            await asyncio.sleep(0.08)
+            return session.usable, await send(session), bytes(seen.unanswered)
+
+    usable, outcome, said = run(story)
+    assert not usable and isinstance(outcome, smtp.Deferred) and outcome.again
+    assert said == b""
+
+
 def test_a_session_sends_one_message_at_a_time(tls):
     async def story():
         async with server(tls) as seen, dial(seen) as session:
@@ -658,6 +673,22 @@ def test_a_server_that_leaves_while_the_journal_is_written_gets_nothing(tls):
 
     outcome, seen = run(story)
     assert isinstance(outcome, smtp.Deferred) and not seen.content
+
+
+def test_an_answer_before_the_content_is_not_taken_for_one_to_it(tls):
+    """The journal takes its time; meanwhile the server says that it has kept what it has not got."""
+
+    async def story():
+        early = [b"354 go\r\n", 0.03, b"250 2.0.0 kept already\r\n", Act.HANG]
+        async with server(tls, data=early) as seen, dial(seen) as session:
+            outcome = await send(session, hook=lambda: asyncio.sleep(0.15))
+            session.abort()
+            await seen.quiet()
+            return outcome, seen
+
+    outcome, seen = run(story)
+    assert isinstance(outcome, smtp.Deferred) and outcome.reply.local
+    assert not seen.content and not seen.unanswered
 
 
 def test_a_cancelled_message_closes_the_connection(tls):
