@@ -136,12 +136,14 @@ class _Look(HTMLParser):
         self.found: list[Problem] = []
         self.holds_text = False
         self.open: list[str] = []
+        self.strangers: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if "\ue000" in tag or any("\ue000" in name for name, _ in attrs):
             self.found.append(problem("tag_in_markup", self.path))
             return
         if tag not in clean.ELEMENTS:
+            self.strangers.add(tag)
             self._forbid(f"<{tag}>")
             return
         self._nest(tag)
@@ -175,7 +177,7 @@ class _Look(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if self.open and self.open[-1] == tag:
             self.open.pop()
-        if tag not in clean.ELEMENTS and "\ue000" not in tag:
+        if tag not in clean.ELEMENTS and tag not in self.strangers:
             self._forbid(f"</{tag}>")
 
     def handle_comment(self, data: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder import characters, clean, rich
+from builder import characters, clean, rich, tags
 from tests.builder.conftest import TAGS
 
 ATTACKS = [
@@ -189,3 +189,23 @@ def test_what_would_take_long_is_refused_at_once(fragment: str) -> None:
         ["too_long"],
         ["too_nested"],
     )
+
+
+def depth(children: list[rich.Element | str | tags.Hole]) -> int:
+    return max(
+        (1 + depth(child.children) for child in children if isinstance(child, rich.Element)),
+        default=0,
+    )
+
+
+def test_reading_is_safe_by_itself() -> None:
+    """Not only what `problems` let pass: the engine recurses, and a mail program follows any address."""
+    tree = rich.read("<ul><li>" * 200 + "deep" + "<a href='https://x.example/\\'>a</a>", TAGS)
+
+    assert depth(tree) == rich.MAX_DEPTH
+    assert "deep" in repr(tree)
+    (paragraph,) = rich.read("<a href='https://x.example@evil.example/'>a</a>", TAGS)
+    assert isinstance(paragraph, rich.Element)
+    (link,) = paragraph.children
+    assert isinstance(link, rich.Element)
+    assert link.href == ()
