@@ -208,6 +208,11 @@ class TOTPDevice(ThrottlingMixin, Device):
 
     objects = DeviceManager.from_queryset(PhiQuerySet)()
 
+    @property
+    def persistent_id(self) -> str:
+        """What a session keeps of the device; django-otp reads the id back as a whole number."""
+        return f"{self.model_label()}/{self.pk.int}"
+
     def get_throttle_factor(self) -> int:
         """Seconds that the first failure costs; doubles with each (SP 800-63B-4, 3.2.2)."""
         return 1

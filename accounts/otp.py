@@ -66,6 +66,13 @@ def verify(device: TOTPDevice, token: str) -> bool:
 
 
 @transaction.atomic
+def remove(device: TOTPDevice, *, by: User | str) -> None:
+    """Take a device away from its user, with its seed."""
+    record("device.removed", organization_id=PLATFORM, by=by, target=device)
+    device.delete()
+
+
+@transaction.atomic
 def new_recovery_codes(user: User, *, by: User | str) -> list[str]:
     """Replace the user's recovery codes and return the new ones, to be shown once."""
     create_keys(PLATFORM)

@@ -14,8 +14,9 @@ from phi import keys
 from tests import factories
 from tests.audit.plugin import (  # noqa: F401  (fixtures, found by their names)
     audit_heads,
-    denials_are_cleaned_up,
+    denials_are_noted,
     flush_past_triggers,
+    pytest_runtest_teardown,
 )
 
 #: Where mail goes in tests: the discard port of this machine, on which nothing listens.
@@ -59,6 +60,8 @@ def state_dir(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give each test a state directory of its own: files are not rolled back with the database."""
     settings.STATE_DIR = tmp_path_factory.mktemp("state", numbered=True)
     settings.JOURNAL_DIR = settings.STATE_DIR / "journals"
+    settings.STATIC_ROOT = settings.STATE_DIR / "staticfiles"
+    settings.STATIC_ROOT.mkdir()
     return settings.STATE_DIR
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 from django.db import connection
 from django.utils import timezone
+from django_otp.models import Device
 from django_otp.oath import hotp
 
 from accounts import otp
@@ -119,6 +120,23 @@ def test_django_otp_uses_this_verification(device, now):
 
     assert device.verify_token(token)
     assert not device.verify_token(token)
+
+
+def test_a_session_finds_its_device_again(device, bob):
+    other = otp.enrol(bob, by=BY)
+
+    assert Device.from_persistent_id(device.persistent_id) == device
+    assert Device.from_persistent_id(other.persistent_id) == other
+    assert Device.from_persistent_id(f"accounts.totpdevice/{device.pk}") is None
+
+
+def test_a_removed_device_verifies_nothing_and_is_on_record(device, alice, now):
+    pk, persistent_id = device.pk, device.persistent_id
+    otp.remove(device, by=alice)
+
+    assert Device.from_persistent_id(persistent_id) is None
+    assert not TOTPDevice.objects.exists()
+    assert [e.target_id for e in Entry.objects.filter(action="device.removed")] == [pk]
 
 
 @pytest.mark.django_db(transaction=True)
