@@ -158,7 +158,7 @@ def prefer_channel(
         ChannelPreference,
         "preference.recorded",
         contact,
-        detail={"email_allowed": email_allowed},
+        detail={"mail_allowed": email_allowed},
         contact=contact,
         email_allowed=email_allowed,
         source=source,
@@ -189,7 +189,7 @@ def prefer_unencrypted(
 
 def _write(
     model: type[AnyFact],
-    action: str,
+    entry: str,
     subject: Contact | Organization,
     *,
     detail: dict[str, Any],
@@ -207,7 +207,7 @@ def _write(
         **columns,
     )
     record(
-        action,
+        entry,
         organization_id=organization_id,
         by=by,
         target=subject,

@@ -56,23 +56,30 @@ def send_slice(sending_ip_id: uuid.UUID, seconds: float = SLICE_SECONDS) -> int:
 
 def _slice(sending_ip: SendingIP, until: float) -> int:
     journal = Journal.open(settings.JOURNAL_DIR, sending_ip.address)
-    attempted = 0
-    with asyncio.Runner() as runner:
-        runs: dict[uuid.UUID, _Run] = {}
-        while time.monotonic() < until:
-            claimed = throttle.claim(sending_ip, journal.id)
-            if not claimed:
-                break
-            campaign_id = claimed[0].campaign_id
-            if campaign_id not in runs:
-                runs[campaign_id] = _Run(campaign_id, sending_ip, journal)
-            attempted += runs[campaign_id].send(runner, claimed)
-            # Every claim of this set is settled in the database, so its lines have served.
-            journal.reset()
-        for run in runs.values():
-            runner.run(run.lines.close())
-    # Not reached after an exception: then the journal stays, for recover() to read.
+    try:
+        attempted = _send_due(sending_ip, journal, until)
+    except BaseException:
+        # Claims may be open under it: recover() reads it the next time.
+        journal.leave()
+        raise
     journal.close()
+    return attempted
+
+
+def _send_due(sending_ip: SendingIP, journal: Journal, until: float) -> int:
+    attempted, runs = 0, {}
+    with asyncio.Runner() as runner:
+        try:
+            while time.monotonic() < until and (claimed := throttle.claim(sending_ip, journal.id)):
+                campaign_id = claimed[0].campaign_id
+                if campaign_id not in runs:
+                    runs[campaign_id] = _Run(campaign_id, sending_ip, journal)
+                attempted += runs[campaign_id].send(runner, claimed)
+                # Every claim of this set is settled in the database, so its lines have served.
+                journal.reset()
+        finally:
+            for run in runs.values():
+                runner.run(run.lines.close())
     return attempted
 
 

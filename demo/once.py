@@ -33,7 +33,8 @@ from delivery import domains, unsubscribe
 from delivery.compose import letter, letterhead
 from delivery.models import Message, Receipt
 from delivery.verp import read as read_verp
-from demo import people, receiver, world
+from demo import people, world
+from demo.mailbox import Received, read_all
 from demo.servers import Servers, free_port, state
 from demo.showing import Bar, say, step
 from files import staging
@@ -45,14 +46,25 @@ WAIT_SECONDS = 60
 STALL_SECONDS = 120
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What our own receiving server got, sealed under a key that only this process holds."""
+
+    directory: Path
+    key: bytes
+
+    def received(self) -> list[Received]:
+        """Return the messages in order of arrival."""
+        return list(read_all(self.directory, self.key))
+
+
 @dataclass
 class Run:
     """What the steps hand on to each other."""
 
     stage: world.Stage
     servers: Servers
-    own: receiver.Running | None
-    key: bytes
+    box: Box | None
     began: float = field(default_factory=time.monotonic)
     imported: Import | None = None
     campaign: Campaign | None = None
@@ -67,7 +79,7 @@ def run(contacts: Path | None, segment: dict[str, Any] | None) -> dict[str, Any]
     stage = world.stage_for_file(content) if contacts else world.stage(*world.FIRST)
     name = contacts.name if contacts else "extract-of-today.csv"
     with Servers() as servers:
-        own, key = _receiving_server(servers)
+        box = _receiving_server(servers)
         port = free_port()
         environment = {
             "HIPAAMAIL_ROUTES": settings.HIPAAMAIL_ROUTES,
@@ -78,7 +90,7 @@ def run(contacts: Path | None, segment: dict[str, Any] | None) -> dict[str, Any]
         settings.PUBLIC_URL = environment["HIPAAMAIL_PUBLIC_URL"]
         servers.workers(environment)
         servers.web(port, environment)
-        job = Run(stage, servers, own, key)
+        job = Run(stage, servers, box)
         bring_in(job, name, content)
         prepare(job, segment)
         approve(job)
@@ -89,22 +101,19 @@ def run(contacts: Path | None, segment: dict[str, Any] | None) -> dict[str, Any]
         return count(job)
 
 
-def _receiving_server(servers: Servers) -> tuple[receiver.Running | None, bytes]:
+def _receiving_server(servers: Servers) -> Box | None:
     """Start a receiving server of our own, unless HIPAAMAIL_ROUTES names one."""
     if settings.HIPAAMAIL_ROUTES:
         say(f"Mail goes to the server that HIPAAMAIL_ROUTES names: {settings.HIPAAMAIL_ROUTES}")
-        return None, b""
-    key = secrets.token_bytes(32)
+        return None
+    box = Box(state("received") / uuid.uuid4().hex, secrets.token_bytes(32))
     own = servers.receive(
-        state("received") / uuid.uuid4().hex,
-        key,
-        defer=[people.DEFERS],
-        reject=[people.REJECTS],
+        box.directory, box.key, defer=[people.DEFERS], reject=[people.REJECTS], defer_seconds=2
     )
     settings.HIPAAMAIL_ROUTES = (
         f"*={own.host}:{own.port},{people.NO_TLS}={own.host}:{own.plain_port}"
     )
-    return own, key
+    return box
 
 
 def bring_in(job: Run, name: str, content: bytes) -> None:
@@ -192,10 +201,10 @@ def send(job: Run) -> None:
 def look(job: Run) -> None:
     """Look at what the receiving server got."""
     step(6, "What the receiving server got")
-    if job.own is None:
+    if job.box is None:
         say("It is not ours, so it is looked at there.")
         return
-    received = list(receiver.read_all(job.own.store, job.key))
+    received = job.box.received()
     by_address = Counter(one.peer_ip for one in received)
     for address, number in sorted(by_address.items()):
         say(f"{number:>6,}  messages from {address}")
@@ -229,7 +238,7 @@ def _somebody(job: Run) -> Message | None:
 
 def _stop_address(job: Run, message: Message) -> str:
     """Return the address in the received mail's header; from a server that is not ours, the one we sent."""
-    for one in receiver.read_all(job.own.store, job.key) if job.own else ():
+    for one in job.box.received() if job.box else ():
         if read_verp(one.envelope_from, settings.TOKEN_KEY) == message.pk:
             return re.fullmatch(
                 r"<(https?://[^>]+)>", message_from_bytes(one.message)["List-Unsubscribe"]
@@ -315,9 +324,9 @@ def dkim_valid(job: Run) -> bool:
     def look_up(name: bytes, timeout: int = 5) -> bytes | None:
         return records.get(name)
 
-    if job.own is None:
+    if job.box is None:
         return all(dkim.verify(data, dnsfunc=look_up) for data in _composed_again(job))
-    received = list(receiver.read_all(job.own.store, job.key))
+    received = job.box.received()
     sent = set(
         Message.objects.filter(campaign=job.campaign, state="sent").values_list("pk", flat=True)
     )

@@ -52,7 +52,7 @@ class Servers:
         """Start the web server on a loopback port and wait until it answers."""
         command = ["gunicorn", "hipaamail.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "1"]
         # No access log: a path may hold a token.
-        self._start("web", [*command, "--log-level", "warning"], environment)
+        self._start("web", [*command, "--log-level", "warning", "--no-control-socket"], environment)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:

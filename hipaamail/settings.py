@@ -99,7 +99,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "hipaamail.middleware.LoginRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -127,6 +127,10 @@ ALLOWED_HOSTS = env.words("HIPAAMAIL_HOSTS", "" if PRODUCTION else "localhost,12
 PUBLIC_URL = env.text("HIPAAMAIL_PUBLIC_URL", "" if PRODUCTION else "http://localhost:8000")
 
 SECURE_SSL_REDIRECT = PRODUCTION
+#: Behind a proxy that ends TLS and sets this header itself: RFC 8058 allows no redirect on a POST.
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.flag("HIPAAMAIL_BEHIND_TLS_PROXY") else None
+)
 #: A probe speaks plain HTTP to the process.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
 SECURE_HSTS_SECONDS = 63_072_000 if PRODUCTION else 0
@@ -202,7 +206,6 @@ REST_FRAMEWORK = {
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("es", "Español")]
-LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = USE_TZ = True
 TIME_ZONE = "UTC"
 

@@ -18,6 +18,8 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 WITHHELD = "[withheld]"
 #: Each with what takes its place. Names have no pattern: they are kept out by not printing messages.
 PATTERNS = (
+    # The token of a public link: whoever holds it may act for the person (/u/<token>).
+    (re.compile(r"(?<=/)[A-Za-z0-9_-]{40,}"), "[token]"),
     # From here on PostgreSQL quotes a row, a value, or the statement.
     (
         re.compile(
