@@ -119,6 +119,19 @@ def test_an_ordered_end_leaves_nothing(tmp_path):
         mine.before(B, 1)
 
 
+def test_a_process_that_gives_up_leaves_its_journal_to_be_read(tmp_path):
+    mine = Journal.open(tmp_path, IP)
+    mine.before(A, 1)
+    mine.leave()
+    mine.leave()
+
+    with pytest.raises(JournalBroken):
+        mine.before(B, 1)
+    mine.after(A, 1, Ending.SENT, 250)  # too late to be noted; the message stays in doubt
+    orphan = only_orphan(tmp_path)
+    assert orphan.state_of(A, 1).state == "in_doubt" and orphan.state_of(B, 1).state == "queued"
+
+
 def test_reset_forgets_lines_and_keeps_the_lock(tmp_path):
     mine = Journal.open(tmp_path, IP)
     size = mine.path.stat().st_size
