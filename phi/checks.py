@@ -8,7 +8,8 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import ERROR, CheckMessage, Error, Tags, register, run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
 from phi.fields import Encrypted, PhiQuerySet
@@ -175,3 +176,13 @@ def _as_bytes(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
         return text.encode()
+
+
+def insist() -> None:
+    """Refuse to serve when a security check finds an error; for what starts without `manage.py`.
+
+    Raises ImproperlyConfigured with the numbers and hints of what is wrong.
+    """
+    errors = [m for m in run_checks(tags=[Tags.security]) if m.is_serious(ERROR)]
+    if errors:
+        raise ImproperlyConfigured("; ".join(f"{m.id}: {m.msg} {m.hint or ''}" for m in errors))

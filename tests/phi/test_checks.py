@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.test.utils import isolate_apps
 from hypothesis import given
@@ -26,6 +27,7 @@ def production(settings):
     """Settings of a production that is set up right."""
     settings.ENVIRONMENT, settings.PRODUCTION, settings.DEBUG = "production", True, False
     settings.EMBEDDED_SERVERS, settings.ENCRYPTED_VOLUMES = False, True
+    settings.HIPAAMAIL_ROUTES = ""
     settings.MASTER_KEYS = [strong("master")]
     settings.AUDIT_SIGNING_KEY, settings.TOKEN_KEY = strong("audit"), strong("token")
     settings.SECRET_KEY = "a secret key of the tests, long enough to be one"
@@ -139,6 +141,15 @@ def test_every_message_has_a_hint_and_shows_no_key(production):
     assert len(messages) == 3
     assert all(m.hint for m in messages)
     assert "horse" not in str(messages)
+
+
+def test_a_server_that_starts_without_a_command_is_refused_too(production):
+    checks.insist()
+    production.MASTER_KEYS = []
+    production.DEBUG = True
+
+    with pytest.raises(ImproperlyConfigured, match=r"phi\.E001.*phi\.E004"):
+        checks.insist()
 
 
 # --- models

@@ -257,3 +257,23 @@ def test_a_process_that_dies_says_where(caplog):
 
 def test_nobody_is_named_in_the_text_of_a_user():
     assert "quimby.example" not in repr(User(email="zelda.quimby@quimby.example", name="Z"))
+
+
+def test_every_handler_is_redacted():
+    """No logger, Django's own included, writes past the formatter."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    writing = {
+        (logger.name, type(handler).__name__)
+        for logger in loggers
+        for handler in logger.handlers
+        if not isinstance(handler, logging.NullHandler)
+        and not type(handler).__module__.startswith("_pytest")
+        and not isinstance(handler.formatter, Formatter)
+    }
+
+    assert writing == set()
+
+
+def test_the_site_reports_errors_by_places_only(settings):
+    assert settings.DEFAULT_EXCEPTION_REPORTER == "phi.redact.PlacesOnly"
+    assert settings.DEFAULT_EXCEPTION_REPORTER_FILTER == "phi.redact.NothingShown"
