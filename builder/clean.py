@@ -35,16 +35,13 @@ _MARK = re.compile("\ue000([0-9]+)\ue001")
 _ROUNDS = 8
 MAX_FRAGMENT = 20_000  # characters
 MAX_MARKUP = 1_200  # "<" in one fragment: nested lists take the parser quadratic time
-_RENAMED = {
-    "b": "strong",
-    "i": "em",
-    "h4": "h3",
-    "h5": "h3",
-    "h6": "h3",
-}  # what browsers and word processors write
+# What browsers and word processors write.
+_RENAMED = {"b": "strong", "i": "em", "h4": "h3", "h5": "h3", "h6": "h3"}
 _RENAME = re.compile(r"<(/?)(b|i|h[456])(?=[\s>])[^<>]*>", re.IGNORECASE)
 _CODE = re.compile(r"<(/?)(script|style|template|title|noscript|xml)\b[^<>]*>", re.IGNORECASE)
 _REFERENCE = re.compile(r"&(?:#[0-9]{1,9}|#[xX][0-9A-Fa-f]{1,8});?")
+# No character needs so many digits; Python refuses to read a number of thousands.
+LONG_REFERENCE = re.compile(r"&#(?:[0-9]{10,}|[xX][0-9A-Fa-f]{9,});?")
 _cleaners = threading.local()  # a Cleaner is not safe to share between threads
 
 
@@ -57,9 +54,8 @@ def rich_text(fragment: str) -> str:
     """
     if len(fragment) > MAX_FRAGMENT or fragment.count("<") > MAX_MARKUP:
         raise ValueError("the text is too long to clean")
-    for _ in range(
-        _ROUNDS
-    ):  # removing one thing can lay bare another: again, until nothing changes
+    # Removing one thing can lay bare another: again, until nothing changes.
+    for _ in range(_ROUNDS):
         once = _round(fragment)
         if once == fragment:
             return once
@@ -87,9 +83,16 @@ def _round(fragment: str) -> str:
     return _MARK.sub(lambda mark: inside[int(mark[1])], marked("".join(out)))
 
 
+def without_long_references(fragment: str) -> str:
+    """Without character references that are too long to be any."""
+    while LONG_REFERENCE.search(fragment):
+        fragment = LONG_REFERENCE.sub("", fragment)
+    return fragment
+
+
 def _visible(fragment: str) -> str:
     """Without killed characters, those written as character references (`&#8238;`) included."""
-    text = characters.lines(_REFERENCE.sub(_without_killed, fragment))
+    text = characters.lines(_REFERENCE.sub(_without_killed, without_long_references(fragment)))
     return _RENAME.sub(lambda tag: f"<{tag[1]}{_RENAMED[tag[2].lower()]}>", _without_code(text))
 
 

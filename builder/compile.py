@@ -71,7 +71,15 @@ def compile_document(
     if problems:
         raise Invalid(problems)
     images = _resolved(document, brand, resolve_media)
-    return _compiled(document, brand, tags, subject, preheader, images, image_hosts, language)
+    mail = markup.Mail(
+        theme=theme(document.get("settings", {}), brand.accent),
+        brand=brand,
+        tags=tags,
+        marks=Marks(),
+        language=language,
+        images=images,
+    )
+    return _compiled(document["blocks"], mail, subject, preheader, frozenset(image_hosts))
 
 
 def check_subject(subject: str, tags: Registry | None) -> list[Problem]:
@@ -131,45 +139,31 @@ def _resolved(
 
 
 def _compiled(
-    document: dict,
-    brand: Brand,
-    tags: Registry,
-    subject: str,
-    preheader: str,
-    images: dict[str, str],
-    image_hosts: Collection[str],
-    language: str,
+    given: list[dict], mail: markup.Mail, subject: str, preheader: str, image_hosts: frozenset[str]
 ) -> Compiled:
-    placed = Marks()
-    mail = markup.Mail(
-        theme=theme(document.get("settings", {}), brand.accent),
-        brand=brand,
-        tags=tags,
-        marks=placed,
-        language=language,
-        images=images,
-    )
-    line = parse(subject, tags, context=Context.HEADER, path="subject")[0]
-    source = markup.document(document["blocks"], mail, title=_title(line), preheader=preheader)
-    in_html = frozenset(range(len(placed.holes)))
+    """Compile what was checked; HTML first, then text, as marks are numbered in that order."""
+    line = parse(subject, mail.tags, context=Context.HEADER, path="subject")[0]
+    source = markup.document(given, mail, title=_title(line), preheader=preheader)
+    holes = mail.marks.holes
+    in_html = frozenset(range(len(holes)))
     html = marks.restored(_engine(source))
-    hosts = frozenset(image_hosts) | {links.host(address) for address in images.values()}
-    _trust(html, placed.holes, in_html, hosts)
-    text = plain.document(document["blocks"], mail)
-    _has_way_out(text, placed.holes, Context.TEXT_LINK)
-    _has_way_out(html, placed.holes, Context.LINK)
-    made = encoded.build(language=language, subject=line, text=text, html=html, holes=placed.holes)
+    _trust(html, holes, in_html, image_hosts | set(map(links.host, mail.images.values())))
+    text = plain.document(given, mail)
+    _has_way_out(text, holes, Context.TEXT_LINK)
+    _has_way_out(html, holes, Context.LINK)
     notices = [problem("clipped_by_gmail", "")] if len(html.encode()) > GMAIL_CLIPS else []
     return Compiled(
         mjml=source,
         html=html,
         text=text,
         subject=line,
-        holes=tuple(placed.holes),
-        language=language,
+        holes=tuple(holes),
+        language=mail.language,
         notices=tuple(notices),
-        pieces=made,
-        media=tuple(images),
+        pieces=encoded.build(
+            language=mail.language, subject=line, text=text, html=html, holes=holes
+        ),
+        media=tuple(mail.images),
     )
 
 

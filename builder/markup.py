@@ -179,7 +179,6 @@ def _header(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
     brand, theme = mail.brand, mail.theme
     align = block.get("align", mail.start)
     padding = "34px 40px 26px" if block.get("look", "open") == "open" else "28px 40px"
-    name = mail.marks.content((brand.organization,))
     tagline = block.get("tagline", "")
     line = (
         f'<div class="muted" style="padding-top:8px;color:{shades.muted};font-family:{attribute(theme.font)};'
@@ -200,21 +199,24 @@ def _header(block: dict, mail: Mail, shades: Shades, side: int = SIDE) -> str:
             if line
             else ""
         )
-    strong = block.get("look") == "band"
-    seal_fill, seal_text = (
-        (shades.text, theme.accent) if strong else (theme.accent, theme.on_accent)
-    )
-    initial = mail.marks.content((brand.organization.strip()[:1].upper(),))
-    seal = (
-        f'<span class="seal" aria-hidden="true" style="display:inline-block;width:34px;height:34px;'
-        f"line-height:34px;border-radius:17px;background:{seal_fill};color:{seal_text};font-size:18px;"
-        f'text-align:center;vertical-align:middle;">{initial}</span>'
-    )
     return (
         f'<mj-text css-class="txt" align="{align}" padding="{padding}" color="{shades.heading}" '
         f'font-family="{attribute(theme.heading_font)}" font-size="21px" line-height="34px" font-weight="700">'
-        f'{seal}&nbsp; <span class="name" style="vertical-align:middle;letter-spacing:0.2px;">{name}</span>'
-        f"{line}</mj-text>"
+        f'{_seal(block, mail, shades)}&nbsp; <span class="name" style="vertical-align:middle;letter-spacing:0.2px;">'
+        f"{mail.marks.content((brand.organization,))}</span>{line}</mj-text>"
+    )
+
+
+def _seal(block: dict, mail: Mail, shades: Shades) -> str:
+    """The organization's initial on a disc: a logo that nothing has to be loaded for."""
+    fill, ink = mail.theme.accent, mail.theme.on_accent
+    if block.get("look") == "band":
+        fill, ink = shades.text, mail.theme.accent
+    initial = mail.marks.content((mail.brand.organization.strip()[:1].upper(),))
+    return (
+        f'<span class="seal" aria-hidden="true" style="display:inline-block;width:34px;height:34px;'
+        f"line-height:34px;border-radius:17px;background:{fill};color:{ink};font-size:18px;"
+        f'text-align:center;vertical-align:middle;">{initial}</span>'
     )
 
 

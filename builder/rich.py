@@ -40,6 +40,8 @@ def problems(fragment: str, registry: Registry | None, path: str) -> list[Proble
         return [problem("too_long", path, clean.MAX_FRAGMENT)]
     if fragment.count("<") > clean.MAX_MARKUP:
         return [problem("too_nested", path)]
+    if long := clean.LONG_REFERENCE.search(fragment):
+        return [problem("forbidden_markup", path, long[0])]
     found: list[Problem] = []
     if characters.killed(html.unescape(fragment)):
         found.append(problem("control_characters", path))
@@ -56,7 +58,7 @@ def _mark(
     fragment: str, registry: Registry | None, path: str
 ) -> tuple[str, list[tuple[str, int]], list[Problem]]:
     """Swap each merge tag for a mark; returns also what stood inside, and problems in how they are written."""
-    fragment = characters.lines(fragment)
+    fragment = characters.lines(clean.without_long_references(fragment))
     inside: list[tuple[str, int]] = []
     out: list[str] = []
     faults: list[Problem] = []

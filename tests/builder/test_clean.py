@@ -1,5 +1,6 @@
 """Whatever is pasted, what is kept is a few elements with good links, and cleaning it again changes nothing."""
 
+import html
 import re
 from html.parser import HTMLParser
 
@@ -150,8 +151,23 @@ def test_cleaning_again_changes_nothing(markup: str) -> None:
     once = clean.rich_text(markup)
 
     assert clean.rich_text(once) == once
-    assert not characters.killed(once)
+    assert not characters.killed(html.unescape(once))
     assert all(tag in clean.ELEMENTS for tag, _ in Seen(once).elements)
+
+
+def test_a_direction_character_cannot_hide_as_a_reference() -> None:
+    for hidden in (
+        "a&#8238;b",
+        "a&#x202E;b",
+        "a&#8238b",
+        "a&#&#8238;8238;b",
+        "a&#0000008238;b",
+        "a&#00000000008238;b",
+    ):
+        assert clean.rich_text(hidden) == "ab"
+    assert clean.rich_text("a&#" + "0" * 5_000 + "8238;b") == "ab"
+    assert clean.rich_text("a&#&#1111111111;" + "0" * 5_000 + "8238;b") == "ab"
+    assert clean.rich_text("a&amp;#8238;b") == "a&amp;#8238;b"
 
 
 def test_what_word_processors_write_becomes_ours() -> None:
@@ -179,6 +195,15 @@ def test_merge_tags_stay_and_can_be_read_afterwards() -> None:
     assert rich.problems(cleaned, TAGS, "html") == []
     (paragraph,) = rich.read(cleaned, TAGS)
     assert paragraph.children[0].fallback == "you & <yours>"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("number", ["1" * 5_000, "x" + "f" * 5_000, "0" * 5_000 + "65"])
+def test_a_reference_of_a_thousand_digits_is_refused(number: str) -> None:
+    fragment = f"<p>a&#{number};{{{{ first_name | fallback: 'a&#{number};' }}}}</p>"
+
+    assert [found.code for found in rich.problems(fragment, TAGS, "html")] == ["forbidden_markup"]
+    assert "1" * 200 not in clean.rich_text(fragment)
+    assert "a" in repr(rich.read(fragment, TAGS))
 
 
 @pytest.mark.parametrize("fragment", ["x" * 20_001, "<ul><li>" * 700])
