@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings as django_settings
@@ -38,21 +39,33 @@ def no_network(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Tests reach this machine and nothing else; mail is routed to it even where a socket is not Python's."""
     settings.HIPAAMAIL_ROUTES = ROUTES
     for name, place in (("connect", 0), ("connect_ex", 0), ("sendto", -1)):
-        monkeypatch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name), place))
+        call = getattr(socket.socket, name)
+        monkeypatch.setattr(socket.socket, name, _guarded(call, lambda args, n=place: args[1:][n]))
+    # Or the name alone would leave, as a question to a name server.
+    look_up = _guarded(socket.getaddrinfo, lambda args: args[:1])
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
-def _guarded(call: Callable[..., Any], place: int) -> Callable[..., Any]:
-    def guarded(self: socket.socket, *args: Any) -> Any:
-        address = args[place]
-        if isinstance(address, tuple) and not _is_here(str(address[0])):
+def _guarded(call: Callable[..., Any], address_of: Callable[..., Any]) -> Callable[..., Any]:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        address = address_of(args)
+        if isinstance(address, tuple) and address and not _is_here(address[0]):
             raise ConnectionRefusedError(f"A test tried to reach {address[0]}.")
-        return call(self, *args)
+        return call(*args, **kwargs)
 
     return guarded
 
 
-def _is_here(host: str) -> bool:
-    return host in {"::1", "localhost"} or host.startswith("127.")
+def _is_here(host: str | bytes | None) -> bool:
+    host = host.decode() if isinstance(host, bytes) else host
+    # The test servers may have names of their own.
+    servers = {
+        urlsplit(django_settings.BROKER_URL).hostname,
+        django_settings.DATABASES["default"]["HOST"],
+    }
+    return host in {None, "", "::", "::1", "0.0.0.0", "localhost"} | servers or host.startswith(
+        "127."
+    )
 
 
 @pytest.fixture(autouse=True)
