@@ -58,23 +58,24 @@ CHANGEABLE = ("kind", *(name for name, form in COLUMNS.items() if form is _BYTES
 
 def insert_contacts(rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert new contacts: a mapping of `COLUMNS` each, what is absent is null."""
-    forms = [(name, form) for name, (form, _) in COLUMNS.items()]
+    if not rows:
+        return
+    forms = [(name, None if form is bytes else form) for name, (form, _) in COLUMNS.items()]
     width = _count(len(forms))
-
-    def tuples() -> Iterable[bytes]:
-        for row in rows:
-            yield width
-            for name, form in forms:
-                value = row.get(name)
-                if value is None:
-                    yield _NULL
-                else:
+    parts: list[bytes] = []
+    put = parts.append
+    for row in rows:
+        put(width)
+        for name, form in forms:
+            value = row.get(name)
+            if value is None:
+                put(_NULL)
+            else:
+                if form is not None:
                     value = form(value)
-                    yield _length(len(value))
-                    yield value
-
-    if rows:
-        _copy(f"contacts_contact ({', '.join(COLUMNS)})", tuples())
+                put(_length(len(value)))
+                put(value)
+    _copy(f"contacts_contact ({', '.join(COLUMNS)})", parts)
 
 
 def insert_terms(

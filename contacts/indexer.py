@@ -33,6 +33,7 @@ class Indexer:
             key: (key, terms.MISSING) for key, f in fields.items() if key in STANDARD and f.presence
         }
         self._numbers: dict[Term, int] = {}
+        self._of_kinds: dict[frozenset[str], tuple[int, ...]] = {}
         #: (field key, value) → (numbers, kinds of sensitive information)
         self._values: dict[tuple[str, Any], tuple[tuple[int, ...], frozenset[str]]] = {}
 
@@ -40,6 +41,7 @@ class Indexer:
         """Drop all that was learnt; the dictionary in the database is asked again."""
         self._numbers.clear()
         self._values.clear()
+        self._of_kinds.clear()
 
     def learn(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Make sure that `numbers()` can answer for these values: one round trip for what is new."""
@@ -75,10 +77,18 @@ class Indexer:
                 if tells:
                     kinds |= tells
         for key, term in self._missing.items():
-            if row.get(key) in (None, []):
+            # Of the standard fields no value that is there is false.
+            if not row.get(key):
                 found.add(known[term])
-        found.update(known[term] for term in terms.terms_of_sensitivity(kinds))
+        found.update(self._sensitive(frozenset(kinds)))
         return sorted(found)
+
+    def _sensitive(self, kinds: frozenset[str]) -> tuple[int, ...]:
+        numbers = self._of_kinds.get(kinds)
+        if numbers is None:
+            wanted = terms.terms_of_sensitivity(kinds)
+            numbers = self._of_kinds[kinds] = tuple(self._numbers[term] for term in wanted)
+        return numbers
 
     def _standing_terms(self) -> Sequence[Term]:
         return [*self._missing.values(), *terms.terms_of_sensitivity(())]

@@ -35,7 +35,11 @@ class Contact(models.Model):
         ERASED = "erased", "erased"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.CASCADE, related_name="contacts")
+    # No index of its own: in an organization that is new to the planner's statistics it would be taken for each
+    # look-up by digest, and read all contacts each time.
+    organization = models.ForeignKey(
+        Organization, models.CASCADE, related_name="contacts", db_index=False
+    )
     kind = models.CharField(max_length=16, choices=Kind, default=Kind.PATIENT)
     standing = models.CharField(max_length=10, choices=Standing, default=Standing.ACTIVE)
     merged_into = models.ForeignKey("self", models.PROTECT, null=True, blank=True)
@@ -66,12 +70,12 @@ class Contact(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "source", "record_digest"],
+                fields=["record_digest", "organization", "source"],
                 condition=Q(record_digest__isnull=False),
                 name="contact_once_by_record",
             ),
             models.UniqueConstraint(
-                fields=["organization", "email_digest"],
+                fields=["email_digest", "organization"],
                 condition=Q(record_digest__isnull=True, standing="active"),
                 name="contact_once_by_address",
             ),
@@ -88,7 +92,10 @@ class Contact(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["organization", "email_digest"], name="contact_by_address"),
+            models.Index(fields=["email_digest", "organization"], name="contact_by_address"),
+            models.Index(
+                fields=["organization", "id"], condition=Q(standing="active"), name="contact_active"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -134,13 +141,14 @@ class Term(models.Model):
     """The dictionary of blind terms: digest of (field, value) to a short number. No sequence: it would leak order."""
 
     pk = models.CompositePrimaryKey("organization_id", "number")
-    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+", db_index=False)
     number = models.IntegerField()
     digest = models.BinaryField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["organization", "digest"], name="term_once"),
+            # The digest first: there are a hundred thousand in one organization, and one of each.
+            models.UniqueConstraint(fields=["digest", "organization"], name="term_once"),
         ]
 
     def __str__(self) -> str:
@@ -156,7 +164,8 @@ class TermRow(models.Model):
     contact = models.OneToOneField(
         Contact, models.CASCADE, primary_key=True, related_name="term_row"
     )
-    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+")
+    # No index of its own: it would be taken in place of that of the terms.
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="+", db_index=False)
     terms = ArrayField(models.IntegerField())
 
     class Meta:

@@ -12,6 +12,7 @@ from django.utils import timezone
 from accounts.models import Organization
 from contacts import addresses, bulk, terms
 from contacts.attributes import COLUMNS, Field, to_json, value_of
+from contacts.dictionary import GIVEN_SQL, in_hex
 from contacts.indexer import Indexer
 from contacts.models import Contact
 from contacts.rows import Row
@@ -39,12 +40,26 @@ class Person:
 
     def take(self, row: Row, fields: Mapping[str, Field]) -> bool:
         """Let a row speak: its values win over earlier ones, empty cells leave them. Return whether any is new."""
+        if self.contact is None and not self.values:
+            self.values = dict(row.values)
+            return True
         changed = False
         for key, value in row.values.items():
-            if value != self.value(key, fields):
+            if key not in self._settled and value != self.value(key, fields):
                 self.values[key] = value
                 changed = True
         return changed
+
+    @property
+    def _settled(self) -> frozenset[str]:
+        """What says who an existing contact is, and so is not changed by a row that found it by that."""
+        if self.contact is None:
+            return frozenset()
+        kind, blind = self.identity
+        if kind == "address" and bytes(self.contact.email_digest or b"") == blind:
+            # The same address may be written another way.
+            return frozenset({"record_number"})
+        return frozenset({"record_number", "email"} if kind == "address" else {"record_number"})
 
     def value(self, key: str, fields: Mapping[str, Field]) -> Any:
         """Return the value as it is now, rows taken included."""
@@ -89,15 +104,22 @@ class People:
         numbers = [blind for kind, blind in identities if kind == "record"]
         addresses = [blind for kind, blind in identities if kind == "address"]
         with connection.cursor() as cursor:
-            # Without a record number the address is the person; the dead stay so, and are not made anew.
+            # A digest is made with the organization's key, so it finds nobody else's; asked for the organization
+            # as well inside, the planner may read all of its contacts each time. Without a record number the
+            # address is the person; the dead stay so, and are not made anew.
             cursor.execute(
-                "SELECT 'record', record_digest, id, merged_into_id FROM contacts_contact"
-                " WHERE organization_id = %s AND source = %s AND record_digest = ANY(%s)"
-                " UNION ALL (SELECT DISTINCT ON (email_digest) 'address', email_digest, id, merged_into_id"
-                " FROM contacts_contact WHERE organization_id = %s AND record_digest IS NULL"
-                " AND email_digest = ANY(%s) AND standing <> 'erased'"
-                " ORDER BY email_digest, standing <> 'active', id)",
-                [self.organization.pk, self.source, numbers, self.organization.pk, addresses],
+                "SELECT 'record', given.blind, c.id, c.merged_into_id"  # noqa: S608
+                f" FROM {GIVEN_SQL}, LATERAL (SELECT * FROM contacts_contact"
+                " WHERE record_digest = given.blind AND source = %s LIMIT 1) AS c"
+                " WHERE c.organization_id = %s"
+                " UNION ALL SELECT 'address', given.blind, c.id, c.merged_into_id"
+                f" FROM {GIVEN_SQL}, LATERAL (SELECT * FROM contacts_contact"
+                " WHERE email_digest = given.blind AND record_digest IS NULL AND standing <> 'erased'"
+                " ORDER BY standing <> 'active', id LIMIT 1) AS c WHERE c.organization_id = %s",
+                [
+                    *(in_hex(numbers), self.source, self.organization.pk),
+                    *(in_hex(addresses), self.organization.pk),
+                ],
             )
             rows = [(kind, bytes(blind), pk, into) for kind, blind, pk, into in cursor.fetchall()]
         return {(kind, blind): self._end_of_merges(pk, into) for kind, blind, pk, into in rows}
@@ -141,7 +163,8 @@ class People:
             for person in changed
             if person.contact.standing == Contact.Standing.ACTIVE
         }
-        indexer.learn([*(person.values for person in new), *whole.values()])
+        # What rows say was learnt before the transaction; what they leave of a contact may be new to this run.
+        indexer.learn(whole.values())
         now = timezone.now()
         bulk.insert_contacts([self._new_row(person, now) for person in new])
         bulk.insert_terms(self.organization.pk, [(p.pk, indexer.numbers(p.values)) for p in new])
@@ -162,7 +185,7 @@ class People:
             "created_at": now,
             "updated_at": now,
             "attributes": self._seal("attributes", attributes, person.pk),
-            **self._sealed(values, person.pk),
+            **self._sealed(values, person),
         }
 
     def _changed_row(self, person: Person) -> dict[str, Any]:
@@ -173,17 +196,22 @@ class People:
         row |= {"id": contact.pk, "kind": changes.get("kind", contact.kind)}
         if more or not isinstance(row["attributes"], bytes):
             row["attributes"] = self._seal("attributes", contact.attributes | more, contact.pk)
-        return row | self._sealed(changes, contact.pk)
+        return row | self._sealed(changes, person)
 
-    def _sealed(self, values: Mapping[str, Any], pk: uuid.UUID) -> dict[str, bytes]:
+    def _sealed(self, values: Mapping[str, Any], person: Person) -> dict[str, bytes]:
         """Return the sealed columns of these values, and the digests by which they are found."""
-        found = {key: self._seal(key, values[key], pk) for key in COLUMNS if key in values}
+        found = {key: self._seal(key, values[key], person.pk) for key in COLUMNS if key in values}
+        kind, blind = person.identity
         if "email" in values:
             address = addresses.check(values["email"])
-            found["email_digest"] = digest(self.organization.pk, "address", address.normal)
+            found["email_digest"] = (
+                blind
+                if kind == "address"
+                else digest(self.organization.pk, "address", address.normal)
+            )
             found["domain_digest"] = self._domain_digest(address.domain_ascii)
         if "record_number" in values:
-            found["record_digest"] = digest(self.organization.pk, "record", values["record_number"])
+            found["record_digest"] = blind
         return found
 
     def _seal(self, column: str, value: Any, pk: uuid.UUID) -> bytes:
