@@ -143,9 +143,18 @@ def _span(child: Element | str | Hole, mail: Mail) -> str:
     inside = _run(child.children, mail)
     if child.name != "a" or not child.href:
         return inside
-    address = re.sub(r"^(?:mailto|tel):", "", mail.marks.text(child.href, Context.URL))
+    whole = mail.marks.text(child.href, Context.URL)
+    address = re.sub(r"^(?:mailto|tel):", "", whole)
     label = inside.strip()
+    if whole.startswith("tel:") and _same_number(label, address):
+        return label
     return address if label in ("", address) else f"{label}: {address}"
+
+
+def _same_number(label: str, address: str) -> bool:
+    """Is the label the number itself, perhaps without its country code?"""
+    digits = re.sub(r"\D", "", label)
+    return len(digits) >= 7 and re.sub(r"\D", "", address).endswith(digits)
 
 
 def _length(marked: str) -> int:

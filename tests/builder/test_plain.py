@@ -35,6 +35,8 @@ def body(mail: Compiled) -> str:
         ("<p><a href='mailto:a@x.example'>Write</a></p>", "Write: a@x.example"),
         ("<p>Call <a href='tel:+16085550142'>us</a></p>", "Call us: +16085550142"),
         ("<p><a href='tel:608-555-0142'>608-555-0142</a></p>", "608-555-0142"),
+        ("<p><a href='tel:+16085550142'>(608) 555-0142</a></p>", "(608) 555-0142"),
+        ("<p><a href='tel:+16085550142'>555-0199</a></p>", "555-0199: +16085550142"),
         ("<p>&lt;b&gt; &amp; co</p>", "<b> & co"),
         ("loose <em>text</em><p>then more</p>", "loose text\n\nthen more"),
     ],
