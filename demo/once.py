@@ -68,6 +68,8 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     imported: Import | None = None
     campaign: Campaign | None = None
+    #: Nobody may be written to, so nothing was handed in and nothing sent.
+    is_over: bool = False
 
 
 def run(contacts: Path | None, segment: dict[str, Any] | None) -> dict[str, Any]:
@@ -94,9 +96,10 @@ def run(contacts: Path | None, segment: dict[str, Any] | None) -> dict[str, Any]
         bring_in(job, name, content)
         prepare(job, segment)
         approve(job)
-        send(job)
-        look(job)
-        stop_one(job)
+        if not job.is_over:
+            send(job)
+            look(job)
+            stop_one(job)
         report(job)
         return count(job)
 
@@ -156,7 +159,14 @@ def approve(job: Run) -> None:
     """Hand in as the marketer, try to approve one's own work, then approve as somebody else and schedule."""
     marketer, approver = job.stage.staff[Role.MARKETER], job.stage.staff[Role.APPROVER]
     step(4, "Approval")
-    submission = launch.submit(job.campaign, by=marketer)
+    try:
+        submission = launch.submit(job.campaign, by=marketer)
+    except launch.Refused as error:
+        if error.code != "nobody_reachable":
+            raise
+        job.is_over = True
+        say(str(error))
+        return
     seen = bytes(submission.content_hash)
     try:
         launch.approve(job.campaign, by=marketer, seen_hash=seen)
@@ -267,7 +277,11 @@ def count(job: Run) -> dict[str, Any]:
     """Return the numbers of the run, each from the ledger, the receipts, the receiving server or the log."""
     messages = Message.objects.filter(campaign=job.campaign)
     states = Counter(dict(messages.values_list("state").annotate(Count("pk"))))
-    withheld = messages.filter(state="withheld").values_list("reason").annotate(Count("pk"))
+    withheld = (
+        audience.count(job.campaign).withheld
+        if job.is_over
+        else dict(messages.filter(state="withheld").values_list("reason").annotate(Count("pk")))
+    )
     receipts = Receipt.objects.filter(message__campaign=job.campaign, state="sent")
     organization = job.stage.organization
     verification = verify()
@@ -276,7 +290,7 @@ def count(job: Run) -> dict[str, Any]:
         "rejected": job.imported.rejected,
         "contacts": Contact.objects.filter(organization=organization, standing="active").count(),
         "audience": segments.count(organization, audience.criteria_of(job.campaign)),
-        "withheld": dict(sorted(withheld)),
+        "withheld": dict(sorted(withheld.items())),
         "sent": states["sent"],
         "tls": receipts.exclude(tls_version="").count(),
         "portal": 0,
