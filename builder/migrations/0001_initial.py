@@ -39,7 +39,7 @@ class Migration(migrations.Migration):
                 ('preheader', models.CharField(blank=True, max_length=200)),
                 ('document', models.JSONField()),
                 ('created_by_id', models.UUIDField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('created_at', models.DateTimeField()),
                 ('organization', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='accounts.organization')),
                 ('template', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='revisions', to='builder.emailtemplate')),
             ],
