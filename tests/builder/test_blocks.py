@@ -326,7 +326,7 @@ NEARLY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(JSON | NEARLY)
 def test_whatever_json_comes_is_answered(given_json: object) -> None:
     for problem in validate(given_json):

@@ -145,7 +145,7 @@ MARKUP = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(MARKUP)
 def test_cleaning_again_changes_nothing(markup: str) -> None:
     once = clean.rich_text(markup)

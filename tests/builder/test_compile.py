@@ -280,7 +280,7 @@ SAID = st.text(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(SAID, SAID, SAID)
 def test_any_text_comes_out_as_it_went_in(label: str, alt: str, name: str) -> None:
     given = document(
@@ -332,7 +332,7 @@ def test_words_of_the_engine_are_only_words(compiled: Compile) -> None:
     assert "mj-include path=/etc/passwd <mj-raw> <!-- x -->" in seen(mail).text
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(MARKUP, st.sampled_from(["", "en", "he"]))
 def test_whatever_passes_the_check_compiles(fragment: str, language: str) -> None:
     given = document(text(fragment), text(f"<p>{fragment}</p>"), text(clean.rich_text(fragment)))

@@ -43,7 +43,7 @@ def tidy(text: str) -> str:
     return re.sub(" {2,}", " ", characters.single_line(text))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS)
 @example("x " * 90)
 @example("é" * 300)
@@ -62,7 +62,7 @@ def test_any_text_comes_back_and_stays_one_header(text: str) -> None:
     assert shown(header) == tidy(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS.filter(lambda text: not text.isascii() or "=?" in text))
 def test_encoded_words_are_within_their_limits(text: str) -> None:
     for line in (b"Subject: " + headers.encode(text, name="Subject")).split(b"\r\n"):
@@ -72,7 +72,7 @@ def test_encoded_words_are_within_their_limits(text: str) -> None:
         assert len(word) <= 75
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_the_relaxed_form_is_the_value_unfolded(text: str) -> None:
     unfolded = headers.encode(text, name="Subject").replace(b"\r\n", b"")
@@ -113,7 +113,7 @@ def test_a_display_name_is_quoted_where_it_must_be(name: str, header: bytes) -> 
     assert headers.phrase(name, name="From") == header
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS.filter(lambda text: tidy(text) != ""))
 def test_a_display_name_never_becomes_an_address(name: str) -> None:
     line = b"From: " + headers.phrase(name, name="From") + b" <news@lakeside.example>\r\n\r\n"

@@ -54,7 +54,7 @@ def said(text_with_marks: str, values: dict[str, Any]) -> str:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(TEXTS, min_size=1, max_size=5),
     st.lists(TEXTS, min_size=1, max_size=4),

@@ -57,7 +57,7 @@ def lines_of(encoded: bytes) -> list[bytes]:
     return encoded.split(b"\r\n")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(TEXTS, VALUES), min_size=1, max_size=5), TEXTS)
 @example([(" ", "."), ("", " ")], "-")
 @example([("x" * 75, "F"), ("\n", "\t")], ".")
@@ -81,14 +81,14 @@ def test_any_join_keeps_every_rule(pairs: list[tuple[str, str]], end: str) -> No
     assert relaxed == body + b"--end\r\n"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS)
 def test_every_piece_and_value_ends_at_the_start_of_a_line(text: str) -> None:
     for encoded in (quoted.piece(text), quoted.value(text)):
         assert encoded == b"" or encoded.endswith(b"\r\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(VALUES)
 def test_the_quick_way_is_the_same_as_the_long_way(text: str) -> None:
     assert quoted.value(text) == quoted.piece(text)

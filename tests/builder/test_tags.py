@@ -134,7 +134,7 @@ def test_a_tag_cannot_have_a_reserved_or_unreadable_name() -> None:
 ANY = st.text(st.characters(), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ANY)
 def test_a_value_in_html_is_text_and_nothing_else(value: str) -> None:
     for context in (Context.HTML, Context.ATTRIBUTE, Context.PREHEADER):
@@ -148,7 +148,7 @@ def test_a_value_in_html_is_text_and_nothing_else(value: str) -> None:
         assert html.unescape(written) == characters.single_line(value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ANY)
 def test_a_value_in_an_address_is_one_part_of_it(value: str) -> None:
     try:
