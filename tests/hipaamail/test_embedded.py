@@ -161,7 +161,7 @@ def test_a_new_folder_gets_servers_for_an_owner_and_an_application(state: Path) 
     assert urls["HIPAAMAIL_EMBEDDED"] == "1"
     assert roles == [
         ("hipaamail_app", False, False, False),
-        ("hipaamail_owner", False, False, True),
+        ("hipaamail_owner", False, True, True),
     ]
     assert state.stat().st_mode & 0o777 == 0o700
     assert running(state) == []
