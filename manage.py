@@ -17,7 +17,10 @@ def main() -> None:
         sys.exit(
             "Django is not installed here: run bin/test once, then .venv/bin/python manage.py …"
         )
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":
