@@ -27,15 +27,11 @@ FOREIGN = "(e.xid >= unborn AND e.xid IS DISTINCT FROM pg_current_xact_id_if_ass
 #: Below `ended` every transaction has ended; from `unborn` on none has begun.
 SNAPSHOT = "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS ended, pg_snapshot_xmax(pg_current_snapshot()) AS unborn"
 
-# A watermark that no transaction has reached was restored as well: then all entries are looked through.
 _UNSEALED = f"""
-WITH now AS MATERIALIZED ({SNAPSHOT}), floor AS MATERIALIZED (
-    SELECT ended, unborn, CASE WHEN %(watermark)s::xid8 > unborn THEN '0'::xid8 ELSE %(watermark)s::xid8 END AS xid
-    FROM now
-)
+WITH now AS MATERIALIZED ({SNAPSHOT})
 SELECT ended::text, {LINE_COLUMNS}
-FROM floor, audit_entry e
-WHERE e.xid >= floor.xid AND (e.xid < ended OR {FOREIGN})
+FROM now, audit_entry e
+WHERE e.xid >= %(floor)s::xid8 AND (e.xid < ended OR {FOREIGN})
   AND NOT EXISTS (SELECT FROM audit_membership m WHERE m.entry_id = e.id)
 ORDER BY e.xid, e.id
 LIMIT %(limit)s
@@ -63,14 +59,19 @@ def seal(now: datetime | None = None) -> Block | None:
 
 def _seal_one(now: datetime | None) -> Block | None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s), clock_timestamp()", [LOCK])
-        locked, clock = cursor.fetchone()
+        cursor.execute(
+            f"SELECT pg_try_advisory_xact_lock(%s), clock_timestamp(), unborn::text FROM ({SNAPSHOT}) s",  # noqa: S608
+            [LOCK],
+        )
+        locked, clock, unborn = cursor.fetchone()
         if not locked:
             return None
         last = Block.objects.order_by("-number").first()
         if last is None:
             return _write(None, [], [], 0, now or clock)
-        cursor.execute(_UNSEALED, {"watermark": str(last.watermark), "limit": BLOCK_SIZE})
+        # A watermark that no transaction has reached was restored: then all entries are looked through.
+        floor = 0 if last.watermark > int(unborn) else last.watermark
+        cursor.execute(_UNSEALED, {"floor": str(floor), "limit": BLOCK_SIZE})
         rows = cursor.fetchall()
     if not rows:
         return None

@@ -17,17 +17,14 @@ from audit.record import record
 from audit.seal import seal
 from audit.signing import link, public_key, valid
 from audit.tasks import seal as seal_task
-from tests.audit.conftest import ORGANIZATION, execute, seal_all, write_entries
-
-#: A transaction id that this cluster has not reached: such entries came from another cluster's dump, and can be sealed inside a test's own transaction.
-FOREIGN = 10**15
-
-
-def restore(number: int, xid: int = FOREIGN) -> list[int]:
-    """Write entries as a dump of another cluster brings them."""
-    ids = write_entries(number)
-    execute("UPDATE audit_entry SET xid = %s::text::xid8 WHERE id = ANY(%s)", [xid, ids])
-    return ids
+from tests.audit.conftest import (
+    FOREIGN,
+    ORGANIZATION,
+    execute,
+    restore,
+    seal_all,
+    write_entries,
+)
 
 
 def on_file() -> list[heads.Head]:
@@ -50,7 +47,7 @@ def test_the_first_sealing_begins_the_chain():
 @pytest.mark.django_db
 def test_a_block_holds_the_root_of_its_entries_and_is_signed_and_chained():
     genesis = seal()
-    ids = restore(5)
+    ids = restore(write_entries(5))
 
     block = seal()
 
@@ -71,7 +68,7 @@ def test_a_block_holds_the_root_of_its_entries_and_is_signed_and_chained():
 @pytest.mark.django_db
 def test_a_block_that_was_read_back_has_the_header_that_was_signed():
     seal()
-    restore(2)
+    restore(write_entries(2))
     made = seal()
 
     assert Block.objects.get(pk=made.pk).header() == made.header()
@@ -80,7 +77,7 @@ def test_a_block_that_was_read_back_has_the_header_that_was_signed():
 @pytest.mark.django_db
 def test_entries_are_ordered_by_transaction_then_id():
     seal()
-    late, early = restore(2, FOREIGN + 1), restore(2, FOREIGN)
+    late, early = restore(write_entries(2), FOREIGN + 1), restore(write_entries(2), FOREIGN)
 
     seal()
 
@@ -92,7 +89,7 @@ def test_entries_are_ordered_by_transaction_then_id():
 def test_a_long_backlog_is_sealed_in_several_blocks(monkeypatch):
     monkeypatch.setattr(sealing, "BLOCK_SIZE", 4)
     seal()
-    ids = restore(10)
+    ids = restore(write_entries(10))
 
     newest = seal()
 
@@ -102,6 +99,22 @@ def test_a_long_backlog_is_sealed_in_several_blocks(monkeypatch):
     sealed = Membership.objects.order_by("block", "position").values_list("entry_id", flat=True)
     assert list(sealed) == ids
     assert [head.number for head in on_file()] == [0, 1, 2, 3]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_full_block_leaves_over_comes_into_the_next(monkeypatch):
+    """Its watermark is the last entry's transaction, not the snapshot's, which lies beyond the rest."""
+    monkeypatch.setattr(sealing, "BLOCK_SIZE", 4)
+    seal()
+    ids = write_entries(6)
+    with transaction.atomic():
+        ids += write_entries(5)
+
+    newest = seal_all()
+
+    assert newest.total == 11
+    sealed = Membership.objects.order_by("block", "position").values_list("entry_id", flat=True)
+    assert list(sealed) == ids
 
 
 @pytest.mark.django_db
@@ -212,10 +225,10 @@ def test_whatever_the_order_of_commits_each_entry_is_sealed_once():
 def test_after_a_restore_into_a_younger_cluster_new_entries_are_sealed():
     """There transaction ids begin anew, below the last block's watermark."""
     seal()
-    restore(1)
+    restore(write_entries(1))
     seal()
     execute("UPDATE audit_block SET watermark = '%s' WHERE number = 1" % (FOREIGN * 2))  # noqa: UP031
-    ids = restore(1, FOREIGN + 5)
+    ids = restore(write_entries(1), FOREIGN + 5)
 
     block = seal()
 
@@ -230,7 +243,7 @@ def test_after_a_restore_into_a_younger_cluster_new_entries_are_sealed():
 @pytest.mark.django_db
 def test_the_latest_head_is_the_newest_block(audit_heads):
     seal()
-    restore(3)
+    restore(write_entries(3))
     block = seal()
 
     held = json.loads((audit_heads / "latest.json").read_text())
@@ -246,7 +259,7 @@ def test_a_head_that_a_crash_kept_back_is_written_by_the_next_sealing(monkeypatc
     seal()
     with monkeypatch.context() as patch:
         patch.setattr(heads, "publish", lambda: 1 / 0)
-        restore(1)
+        restore(write_entries(1))
         with pytest.raises(ZeroDivisionError):
             seal()
     assert [head.number for head in on_file()] == [0]
@@ -266,7 +279,7 @@ def test_a_line_that_a_crash_cut_short_is_written_again(audit_heads, torn):
     file.write_bytes(whole + torn)
     assert [head.number for head in on_file()] == [0]
 
-    restore(1)
+    restore(write_entries(1))
     seal()
 
     assert file.read_bytes().startswith(whole + b'{"block":{"count":1,')
@@ -277,7 +290,7 @@ def test_a_line_that_a_crash_cut_short_is_written_again(audit_heads, torn):
 def test_heads_are_only_ever_appended(audit_heads):
     contents = [b""]
     for _ in range(3):
-        restore(1)
+        restore(write_entries(1))
         seal()
         contents.append(b"".join(path.read_bytes() for path in sorted(audit_heads.glob("heads-*"))))
 
@@ -289,7 +302,7 @@ def test_heads_are_only_ever_appended(audit_heads):
 @pytest.mark.django_db
 def test_a_clock_set_back_over_a_months_end_keeps_the_lines_in_order(audit_heads):
     seal(now=datetime(2026, 3, 1, tzinfo=UTC))
-    restore(1)
+    restore(write_entries(1))
     seal(now=datetime(2026, 2, 28, tzinfo=UTC))
 
     assert [path.name for path in audit_heads.glob("heads-*")] == ["heads-2026-03.jsonl"]
