@@ -1,6 +1,7 @@
 """Organizations and memberships: on record, never without an approver, and effective at once."""
 
 import threading
+import time
 
 import pytest
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user
@@ -152,7 +153,14 @@ def test_an_inactive_user_may_lose_any_role(organization):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_administrators_who_take_each_others_role_leave_one():
+def test_two_administrators_who_take_each_others_role_leave_one(monkeypatch):
+    keep_one = organizations._keep_one
+
+    def slowly(*args, **kwargs):
+        keep_one(*args, **kwargs)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(organizations, "_keep_one", slowly)
     organization = make_organization()
     users = [make_user("administrator", organization) for _ in range(2)]
     outcomes, start = [], threading.Barrier(2)

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.template import engines
 from django.utils import translation
 
@@ -126,19 +127,33 @@ def test_most_ways_of_asking_end_in_a_refusal_that_says_so(template):
         pdf.render(template(body='<img src="file:///etc/passwd" alt="x">'), {"name": "x"})
 
 
-def test_data_addresses_and_our_static_files_are_used(template, settings, tmp_path):
+@pytest.fixture
+def static(settings, tmp_path):
+    """A folder of static files with a style sheet and a script."""
     (tmp_path / "css").mkdir()
     (tmp_path / "css" / "test.css").write_text("h1 { color: rgb(1, 2, 3) }")
+    (tmp_path / "test.js").write_text("1")
     settings.STATICFILES_DIRS = [tmp_path]
-    from django.contrib.staticfiles import finders
-
     finders.get_finder.cache_clear()
-    pixel = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-    try:
-        name = template("@import url(static:css/test.css);", f'<img src="{pixel}" alt="a dot">')
-        text = inside(pdf.render(name, {"name": "x"}))
-    finally:
-        finders.get_finder.cache_clear()
+    yield tmp_path
+    finders.get_finder.cache_clear()
+
+
+@pytest.mark.parametrize("address", ["css/test.css", "static:test.js", "STATIC:css/test.css"])
+def test_a_static_file_is_given_by_its_full_address_and_kind_only(static, address):
+    assert pdf.OursOnly().fetch("static:css/test.css").content_type == "text/css"
+
+    with pytest.raises(pdf.Refused):
+        pdf.OursOnly().fetch(address)
+
+
+def test_data_addresses_and_our_static_files_are_used(template, static):
+    pixel = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+        "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    name = template("@import url(static:css/test.css);", f'<img src="{pixel}" alt="a dot">')
+    text = inside(pdf.render(name, {"name": "x"}))
 
     assert b"0.003922 0.007843 0.011765" in text
     assert b"/Subtype /Image" in text

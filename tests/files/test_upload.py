@@ -91,6 +91,17 @@ def test_several_files_have_keys_of_their_own(spools):
     assert stored[0] != stored[1]
 
 
+def test_equal_pieces_of_one_file_are_sealed_differently(spools):
+    spool = EncryptedSpool()
+    spool.append(ROW)
+    spool.append(ROW)
+    spools[0].seek(0)
+    stored = spools[0].read()
+
+    assert stored[: len(ROW)] != stored[len(ROW) + 16 : 2 * len(ROW) + 16]
+    assert spool.read() == ROW * 2
+
+
 def test_it_can_be_read_as_text_row_by_row(spools):
     file = posted(CONTENT).FILES["file"]
     rows = list(csv.reader(io.TextIOWrapper(file, "utf-8", newline="")))

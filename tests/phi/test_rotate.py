@@ -123,6 +123,16 @@ def test_an_interrupted_rotation_goes_on_without_another_key(full, monkeypatch):
     assert key_ids(Contact, "first_name", full.pk) == {new}
 
 
+def test_a_row_that_was_read_before_a_rotation_is_saved_under_the_new_key(full):
+    read = Contact.objects.order_by("pk").first()
+    done = turn(full.pk)
+    read.kind = Contact.Kind.LEAD
+    read.save()
+
+    assert key_ids(Contact, "first_name", full.pk) == {done.key_id}
+    assert names(full.pk) == [f"Ann{number}" for number in range(7)]
+
+
 def test_progress_ends_at_the_whole(full, monkeypatch):
     monkeypatch.setattr(rotate, "BATCH", 3)
     told = []
