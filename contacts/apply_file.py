@@ -94,7 +94,8 @@ class _Run:
         """Write one chunk and move `next_row` behind it, both or neither."""
         rows = [row for _, row in chunk if not row.problems]
         # Terms are learnt before the transaction, so that imports side by side don't wait for each other's.
-        self.indexer.learn(row.values for row in rows)
+        self.indexer.trim()
+        self.indexer.learn([row.values for row in rows])
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with transaction.atomic():
@@ -104,7 +105,7 @@ class _Run:
                 self.indexer.forget()
                 if attempt == ATTEMPTS or not _may_pass(error):
                     raise
-                self.indexer.learn(row.values for row in rows)
+                self.indexer.learn([row.values for row in rows])
             else:
                 self._count(len(chunk), done)
                 return

@@ -1,15 +1,17 @@
 """Terms of many contacts at once: what `terms.terms_for()` gives, with what was learnt kept at hand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from accounts.models import Organization
 from contacts import dictionary, terms
-from contacts.attributes import CHOSEN_CLASSES, STANDARD, Field
+from contacts.attributes import CHOSEN_CLASSES, STANDARD, Field, Type
 from contacts.dictionary import Term
+from contacts.sensitive import LABELS as KINDS
 
-#: What is kept at hand before all is forgotten: values seen and terms known. About 60 MB together at their worst.
-MOST_VALUES, MOST_TERMS = 100_000, 300_000
+#: Values of one field, and terms, that are kept at hand: 30 MB for each at most.
+MOST_KEPT = 100_000
 
 
 class Indexer:
@@ -33,66 +35,72 @@ class Indexer:
             key: (key, terms.MISSING) for key, f in fields.items() if key in STANDARD and f.presence
         }
         self._numbers: dict[Term, int] = {}
+        #: Of what is missing, and of each kind of sensitive information.
+        self._standing: dict[Term, int] = {}
         self._of_kinds: dict[frozenset[str], tuple[int, ...]] = {}
-        #: (field key, value) → (numbers, kinds of sensitive information)
-        self._values: dict[tuple[str, Any], tuple[tuple[int, ...], frozenset[str]]] = {}
+        #: field key → value → (numbers, kinds of sensitive information)
+        self._values: dict[str, dict[Any, tuple[tuple[int, ...], frozenset[str]]]] = {
+            key: {} for key in self._indexed
+        }
 
     def forget(self) -> None:
         """Drop all that was learnt; the dictionary in the database is asked again."""
-        self._numbers.clear()
-        self._values.clear()
-        self._of_kinds.clear()
+        for kept in (self._numbers, self._standing, self._of_kinds, *self._values.values()):
+            kept.clear()
 
-    def learn(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def trim(self) -> None:
+        """Drop the oldest half of what is kept when it is too much; what is needed next must be learnt then."""
+        for kept in (self._numbers, *self._values.values()):
+            if len(kept) > MOST_KEPT:
+                for key in list(itertools.islice(kept, MOST_KEPT // 2)):
+                    del kept[key]
+
+    def learn(self, rows: Collection[Mapping[str, Any]]) -> None:
         """Make sure that `numbers()` can answer for these values: one round trip for what is new."""
-        if len(self._values) > MOST_VALUES or len(self._numbers) > MOST_TERMS:
-            self.forget()
-        values, fields = self._values, self.fields
-        new: dict[tuple[str, Any], list[Term]] = {}
-        for row in rows:
-            for key in self._indexed:
-                if (value := row.get(key)) is None:
-                    continue
-                is_list = value.__class__ is list
-                for one in value if is_list else (value,):
-                    if (key, one) not in values and (key, one) not in new:
-                        new[key, one] = terms.terms_of_value(fields[key], [one] if is_list else one)
-        self._know([t for found in new.values() for t in found] + self._standing_terms())
-        for (key, one), found in new.items():
-            kinds = terms.sensitivities_of_value(fields[key], one)
-            values[key, one] = tuple(self._numbers[term] for term in found), kinds
-            self._know(terms.terms_of_sensitivity(kinds))
+        new: list[tuple[str, Any, list[Term]]] = []
+        for key in self._indexed:
+            known, field = self._values[key], self.fields[key]
+            if field.type == Type.CHOICES:
+                unknown = {one for row in rows for one in row.get(key) or ()} - known.keys()
+                new += [(key, one, terms.terms_of_value(field, [one])) for one in unknown]
+            else:
+                unknown = {row[key] for row in rows if key in row} - known.keys() - {None}
+                new += [(key, one, terms.terms_of_value(field, one)) for one in unknown]
+        wanted = {term for _, _, found in new for term in found} - self._numbers.keys()
+        if wanted:
+            self._numbers |= dictionary.learn(self.organization.pk, wanted)
+        for key, one, found in new:
+            kinds = terms.sensitivities_of_value(self.fields[key], one)
+            self._values[key][one] = tuple([self._numbers[term] for term in found]), kinds
+        if not self._standing:
+            standing = {*self._missing.values(), *terms.terms_of_sensitivity(())}
+            standing.update(terms.terms_of_sensitivity(KINDS))
+            self._standing = dictionary.learn(self.organization.pk, standing)
 
     def numbers(self, row: Mapping[str, Any]) -> list[int]:
         """Return the term numbers of one contact's values, in ascending order; they were learnt before."""
-        known, values = self._numbers, self._values
-        found: set[int] = set()
-        kinds: set[str] = set()
-        for key in self._indexed:
-            if (value := row.get(key)) is None:
-                continue
-            for one in value if value.__class__ is list else (value,):
-                numbers, tells = values[key, one]
-                found.update(numbers)
+        found: list[int] = []
+        kinds: frozenset[str] = frozenset()
+        for key, known in self._values.items():
+            value = row.get(key)
+            if value.__class__ is list:
+                for one in value:
+                    numbers, tells = known[one]
+                    found += numbers
+                    kinds |= tells
+            elif value is not None:
+                numbers, tells = known[value]
+                found += numbers
                 if tells:
                     kinds |= tells
         for key, term in self._missing.items():
             # Of the standard fields no value that is there is false.
             if not row.get(key):
-                found.add(known[term])
-        found.update(self._sensitive(frozenset(kinds)))
-        return sorted(found)
+                found.append(self._standing[term])
+        found += self._of_kinds.get(kinds) or self._sensitive(kinds)
+        return sorted(set(found))
 
     def _sensitive(self, kinds: frozenset[str]) -> tuple[int, ...]:
-        numbers = self._of_kinds.get(kinds)
-        if numbers is None:
-            wanted = terms.terms_of_sensitivity(kinds)
-            numbers = self._of_kinds[kinds] = tuple(self._numbers[term] for term in wanted)
+        numbers = tuple([self._standing[term] for term in terms.terms_of_sensitivity(kinds)])
+        self._of_kinds[kinds] = numbers
         return numbers
-
-    def _standing_terms(self) -> Sequence[Term]:
-        return [*self._missing.values(), *terms.terms_of_sensitivity(())]
-
-    def _know(self, wanted: Iterable[Term]) -> None:
-        if unknown := {term for term in wanted if term not in self._numbers}:
-            self._numbers |= dictionary.learn(self.organization.pk, unknown)

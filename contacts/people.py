@@ -164,7 +164,7 @@ class People:
             if person.contact.standing == Contact.Standing.ACTIVE
         }
         # What rows say was learnt before the transaction; what they leave of a contact may be new to this run.
-        indexer.learn(whole.values())
+        indexer.learn(list(whole.values()))
         now = timezone.now()
         bulk.insert_contacts([self._new_row(person, now) for person in new])
         bulk.insert_terms(self.organization.pk, [(p.pk, indexer.numbers(p.values)) for p in new])
