@@ -17,6 +17,11 @@ def main() -> None:
         sys.exit(
             "Django is not installed here: run bin/test once, then .venv/bin/python manage.py …"
         )
+    if os.environ.get("HIPAAMAIL_ENV") == "production":
+        from phi.redact import excepthook
+
+        # A command that dies prints no message of a package: psycopg, for one, quotes rows.
+        sys.excepthook = excepthook
     try:
         execute_from_command_line(sys.argv)
     except KeyboardInterrupt:

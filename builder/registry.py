@@ -4,18 +4,24 @@ import datetime as dt
 from collections.abc import Collection
 
 from accounts.models import Organization
-from builder.tags import Registry, Tag
+from builder.tags import NAME, RESERVED, Registry, Tag
 from contacts import attributes
 from contacts.models import Contact
 
 #: Tags that say something of the organization, not of the person.
 ORGANIZATION_TAGS = (Tag("clinic", "Our name", "organization"),)
 
+#: Names that a contact field cannot have as a tag.
+TAKEN = RESERVED | {tag.name for tag in ORGANIZATION_TAGS}
+
 Value = str | dt.date | None
 
 
 def registry_for(organization: Organization) -> Registry:
-    """Return the tags that may stand in this organization's templates: its contact fields and itself."""
+    """Return the tags that may stand in this organization's templates: its contact fields and itself.
+
+    A custom field whose key is no tag's name, or one of ours, can be searched but not merged.
+    """
     return Registry(
         [
             *ORGANIZATION_TAGS,
@@ -27,6 +33,7 @@ def registry_for(organization: Organization) -> Registry:
                     "date" if field.type == "date" else "text",
                 )
                 for field in attributes.fields_of(organization).values()
+                if NAME.fullmatch(field.key) and field.key not in TAKEN
             ),
         ]
     )

@@ -8,6 +8,7 @@ from django.utils import timezone
 from accounts.models import Organization, User
 from audit.record import record
 from builder.blocks import validate
+from builder.compile import check_preheader, check_subject
 from builder.models import EmailTemplate, Revision
 from builder.problems import Problem
 from builder.registry import registry_for
@@ -34,7 +35,12 @@ def save_template(
     by: User,
 ) -> EmailTemplate:
     """Save a new template, or a changed one; raises NotValid with everything that is wrong with it."""
-    problems = validate(document, tags=registry_for(organization))
+    tags = registry_for(organization)
+    problems = [
+        *validate(document, tags=tags),
+        *(check_subject(subject, tags) if subject else []),
+        *check_preheader(preheader, tags),
+    ]
     if problems:
         raise NotValid(problems)
     if template is None:

@@ -48,7 +48,7 @@ MAX_VALUE = 1_000  # characters; "who is called this" rather than a limit of any
 MAX_HEADER_VALUE = 120
 MAX_LINK = 2_000
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _BRACES = re.compile(r"\{\{|\}\}|\{%|\{#")
 _FILTER = re.compile(
     r"""\s*\|\s*(?P<filter>[A-Za-z_]{1,40})\s*:\s*(?P<quoted>"[^"{}]*"|'[^'{}]*'|“[^“”{}]*”)"""
@@ -70,7 +70,7 @@ class Tag:
     kind: str = "text"
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or self.name in RESERVED or self.kind not in KINDS:
+        if not NAME.fullmatch(self.name) or self.name in RESERVED or self.kind not in KINDS:
             raise ValueError(f"{self.name!r} cannot be a merge tag")
 
 
@@ -182,7 +182,7 @@ def read(
         return problem(code, path, what, position)
 
     inside = inside.strip()
-    name = _NAME.match(inside)
+    name = NAME.match(inside)
     if not name:
         return fault("bad_tag")
     rest = inside[name.end() :]

@@ -3,13 +3,26 @@
 import os
 
 from celery import Celery
-from celery.signals import task_prerun
+from celery.signals import celeryd_init, setup_logging, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hipaamail.settings")
 
 app = Celery("hipaamail")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_our_logging(**_: object) -> None:
+    """Keep Celery from adding handlers of its own, which are not redacted."""
+
+
+@celeryd_init.connect
+def refuse_an_unsafe_setting(**_: object) -> None:
+    """Run the security checks, which a worker would not run by itself."""
+    from phi.checks import insist
+
+    insist()
 
 
 @task_prerun.connect

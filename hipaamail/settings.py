@@ -61,7 +61,7 @@ FIELD_ENCRYPTION_KEY = Fernet.generate_key().decode()
 
 #: Where the audit log's heads are kept, outside the database.
 AUDIT_HEADS = Path(env.text("HIPAAMAIL_AUDIT_HEADS", str(STATE_DIR / "audit-heads")))
-#: The administrator's word that database volumes and backups are encrypted (phi.W006).
+#: The administrator's word that database volumes and backups are encrypted (phi.E006).
 ENCRYPTED_VOLUMES = env.flag("HIPAAMAIL_ENCRYPTED_VOLUMES")
 
 # --- Applications ------------------------------------------------------------------------------
@@ -122,6 +122,8 @@ TEMPLATES = [
 
 # --- Web ---------------------------------------------------------------------------------------
 
+#: Largest upload, rejected-rows file or export.
+STAGED_FILE_MAX_BYTES = env.number("HIPAAMAIL_FILE_MAX_BYTES", 1024**3)
 ALLOWED_HOSTS = env.words("HIPAAMAIL_HOSTS", "" if PRODUCTION else "localhost,127.0.0.1")
 #: The address under which recipients reach unsubscribe pages.
 PUBLIC_URL = env.text("HIPAAMAIL_PUBLIC_URL", "" if PRODUCTION else "http://localhost:8000")
@@ -266,6 +268,7 @@ EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 
 # --- Logs --------------------------------------------------------------------------------------
 
+DEFAULT_EXCEPTION_REPORTER = "phi.redact.PlacesOnly"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "phi.redact.NothingShown"
 LOGGING = {
     "version": 1,
@@ -273,8 +276,11 @@ LOGGING = {
     "formatters": {"redacted": {"()": "phi.redact.Formatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "redacted"}},
     "root": {"handlers": ["stderr"], "level": env.text("HIPAAMAIL_LOG_LEVEL", "INFO")},
-    # SQL statements carry values.
     "loggers": {
+        # Django's own handlers are not redacted, so its loggers speak through ours.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
+        # SQL statements carry values.
         "django.db.backends": {"level": "WARNING"},
         "django.security": {"level": "WARNING"},
         "fontTools": {"level": "WARNING"},

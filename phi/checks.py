@@ -183,6 +183,7 @@ def insist() -> None:
 
     Raises ImproperlyConfigured with the numbers and hints of what is wrong.
     """
-    errors = [m for m in run_checks(tags=[Tags.security]) if m.is_serious(ERROR)]
+    found = run_checks(tags=[Tags.security])
+    errors = sorted((m for m in found if m.is_serious(ERROR)), key=lambda m: m.id or "")
     if errors:
         raise ImproperlyConfigured("; ".join(f"{m.id}: {m.msg} {m.hint or ''}" for m in errors))
