@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 
 from audit.actions import sentence
 from audit.canonical import jsonb_text, moment
@@ -68,12 +68,15 @@ def record(
     """
     entry = _entry(action, organization_id, by, target, count, fields, detail)
     if isinstance(facts, models.QuerySet) or (facts := list(facts)):
-        with connection.cursor() as cursor:
-            # The entry holds what its facts add up to, and they hold its id: so the id comes first.
-            cursor.execute("SELECT nextval(pg_get_serial_sequence('audit_entry', 'id'))")
-            entry.pk = cursor.fetchone()[0]
-        entry.facts = keep(entry.pk, facts)
-    entry.save()
+        with transaction.atomic(savepoint=False):
+            with connection.cursor() as cursor:
+                # The entry holds what its facts add up to, and they hold its id: so the id comes first.
+                cursor.execute("SELECT nextval(pg_get_serial_sequence('audit_entry', 'id'))")
+                entry.pk = cursor.fetchone()[0]
+            entry.facts = keep(entry.pk, facts)
+            entry.save()
+    else:
+        entry.save()
     return entry
 
 

@@ -184,7 +184,7 @@ class _Chain:
                 else f"blocks {expected} to {number - 1}"
             )
             self.found.add("block.missing", missing, times=number - expected)
-        elif not follows:
+        elif not follows or block.total != block.count + (0 if last is None else last.total):
             self.found.add("block.unlinked", f"block {number}")
         # A block's hash covers its signature. So where the next block follows under the same key, that one's
         # signature vouches for this one's, and only the last needs the 0.1 ms of checking.

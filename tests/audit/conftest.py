@@ -138,9 +138,17 @@ def note_table(django_db_setup: None, django_db_blocker: Any) -> None:
 
 
 @pytest.fixture
-def notes(note_table: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let entries vouch for notes."""
+def notes(
+    note_table: None, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Let entries vouch for notes; after a test that commits, delete them, as Django does not know the table."""
     monkeypatch.setitem(FACTS, "audit_tests.Note", Facts(Note))
+    commits = request.node.get_closest_marker("django_db").kwargs.get("transaction")
+    if commits:
+        request.getfixturevalue("transactional_db")
+    yield
+    if commits:
+        execute("DELETE FROM audit_tests_note")
 
 
 @pytest.fixture(scope="module")

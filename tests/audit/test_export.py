@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,6 @@ def rewrite(path: Path, files: dict[str, bytes], key: Ed25519PrivateKey | None =
     """Write the archive anew; with a key, make the manifest fit and sign it, as a forger would."""
     if key is not None:
         manifest = json.loads(files["manifest.json"])
-        from hashlib import sha256
-
         for name in manifest["files"]:
             manifest["files"][name] = sha256(files[name]).hexdigest()
             manifest[name.removesuffix(".jsonl")] = files[name].count(b"\n")
@@ -192,6 +191,27 @@ def test_a_flipped_byte_anywhere_fails(made, capsys, name):
         assert "WRONG" in said
 
 
+def signed_by_another(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Blocks that hold the same entries, signed with a key that is not on the manifest's list."""
+    key = Ed25519PrivateKey.generate()
+    lines = []
+    for line in files["blocks.jsonl"].splitlines():
+        block = json.loads(line)["block"]
+        block["public_key"] = key.public_key().public_bytes_raw().hex()
+        header = json.dumps(block, sort_keys=True, separators=(",", ":")).encode()
+        lines.append(json.dumps({"block": block, "signature": key.sign(header).hex()}) + "\n")
+    return {"blocks.jsonl": "".join(lines).encode()}
+
+
+def without_the_second_block(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Everything but one block in the middle and all that it holds."""
+    left = {}
+    for name, mark in (("blocks.jsonl", b'"number":2'), ("entries.jsonl", b'"block":2')):
+        kept = [line for line in files[name].splitlines(keepends=True) if mark not in line]
+        left[name] = b"".join(kept)
+    return {**left, "facts.jsonl": b""}
+
+
 FORGERIES: dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]] = {
     "altered": lambda f: {
         "entries.jsonl": f["entries.jsonl"].replace(b'"count":2', b'"count":3', 1)
@@ -222,6 +242,17 @@ FORGERIES: dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]] = {
     "block left out": lambda f: {
         "blocks.jsonl": b"".join(f["blocks.jsonl"].splitlines(keepends=True)[1:])
     },
+    "proof lengthened": lambda f: {
+        "entries.jsonl": f["entries.jsonl"].replace(
+            b'"],"entry"', b'", "%s"],"entry"' % (b"00" * 32), 1
+        )
+    },
+    "proof shortened": lambda f: {
+        "entries.jsonl": re.sub(
+            rb', "[0-9a-f]{64}"\],"entry"', b'],"entry"', f["entries.jsonl"], count=1
+        )
+    },
+    "signed by another": signed_by_another,
     "rubbish": lambda f: {"entries.jsonl": b"rubbish\n"},
 }
 
@@ -251,6 +282,17 @@ def test_an_entry_left_out_of_an_export_of_everything_shows(made, capsys):
     code, said = verified(path, capsys)
     assert code == 1
     assert "lacks 1 of its entries" in said
+
+
+def test_a_block_left_out_of_an_export_of_everything_shows(made, capsys):
+    path = made(None)
+    files = members(path)
+
+    rewrite(path, {**files, **without_the_second_block(files)}, Ed25519PrivateKey.generate())
+
+    code, said = verified(path, capsys)
+    assert code == 1
+    assert "Block 3 does not continue block 1" in said
 
 
 def test_a_period_or_organization_written_over_fails(made, capsys):

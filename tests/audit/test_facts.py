@@ -6,7 +6,7 @@ from decimal import Decimal
 from hashlib import sha256
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from audit.facts import FACTS, Facts
 from audit.models import Entry, Fact
@@ -118,7 +118,7 @@ def test_a_model_that_nobody_declared_is_refused(note_table):
 
     with pytest.raises(LookupError):
         note.fact_hash()
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError), transaction.atomic():
         vouch([note])
 
     assert not Entry.objects.exists()
@@ -170,7 +170,7 @@ def test_one_row_can_stand_behind_two_entries(notes):
 def test_a_model_given_twice_is_refused(notes):
     note = write_note()
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError), transaction.atomic():
         vouch([note, Note.objects.all()])
 
 
@@ -178,7 +178,7 @@ def test_a_draft_cannot_be_vouched_for(notes, monkeypatch):
     monkeypatch.setitem(FACTS, "audit_tests.Note", Facts(Note, when="at"))
     published, draft = write_note(), write_note(at=None)
 
-    with pytest.raises(LookupError):
+    with pytest.raises(LookupError), transaction.atomic():
         vouch([published, draft])
 
     assert vouch([published]).facts["audit_tests.Note"]["count"] == 1

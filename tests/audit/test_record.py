@@ -186,10 +186,11 @@ def test_an_argument_of_another_kind_is_refused(arguments, error):
 # --- facts
 
 
-def test_facts_that_cannot_be_kept_leave_no_entry(notes):
+@pytest.mark.django_db(transaction=True)
+def test_facts_that_cannot_be_kept_leave_nothing(notes):
     stored = write_note()
 
-    with pytest.raises(LookupError), transaction.atomic():
+    with pytest.raises(LookupError):
         record(
             "authorization.recorded",
             organization_id=ORGANIZATION,

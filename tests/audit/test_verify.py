@@ -41,7 +41,7 @@ def found() -> dict[str, int]:
 
 
 def forge_signatures(key: Ed25519PrivateKey, first: int) -> None:
-    """Chain and sign anew all blocks from a number on, with the intruder's own key."""
+    """Chain and sign anew all blocks from a number on, as an intruder with a key would."""
     public = key.public_key().public_bytes_raw()
     previous = None
     for block in Block.objects.filter(number__gte=first).order_by("number"):
@@ -398,6 +398,37 @@ def test_blocks_signed_with_another_key_under_our_keys_name_are_found(log):
     assert found() == {"block.unsigned": 1, "block.replaced": 1}
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("root = sha256('x')", "block.altered"),
+        ("count = count + 1, total = total + 1", "block.altered"),
+        ("first_id = first_id + 1", "block.altered"),
+        ("last_id = last_id - 1", "block.altered"),
+        ("total = total + 1", "block.unlinked"),
+        ("previous = sha256('x')", "block.unlinked"),
+    ],
+)
+def test_a_block_that_contradicts_the_log_is_found_though_our_own_key_signed_it(
+    log, settings, change, code
+):
+    execute(f"UPDATE audit_block SET {change} WHERE number = 3")
+    forge_signatures(Ed25519PrivateKey.from_private_bytes(settings.AUDIT_SIGNING_KEY), 3)
+
+    assert found() == {code: 1, "block.replaced": 1}
+
+
+def test_a_bad_signature_before_a_change_of_keys_is_found(log, settings):
+    """The new key's signature does not vouch for the former key's."""
+    execute("UPDATE audit_block SET signature = sha512('x') WHERE number = 3")
+    settings.AUDIT_TRUSTED_KEYS = [signing.public_key()]
+    settings.AUDIT_SIGNING_KEY = bytes(range(1, 33))
+    restore(write_entries(1))
+    seal()
+
+    assert found() == {"block.unsigned": 1, "block.replaced": 1}
+
+
 def test_a_key_that_was_replaced_stays_trusted_where_it_is_listed(log, settings):
     former = signing.public_key()
     settings.AUDIT_SIGNING_KEY = bytes(range(1, 33))
@@ -547,9 +578,10 @@ def test_a_fact_whose_hash_was_replaced_with_it_is_found(log):
     assert found() == {"fact.relisted": 1}
 
 
-def test_a_fact_deleted_with_its_hash_is_found(log):
-    execute("DELETE FROM audit_tests_note WHERE id = %s", [log.notes[3]])
-    execute("DELETE FROM audit_fact WHERE row_id = %s", [log.notes[3]])
+@pytest.mark.parametrize("gone", [slice(0, 1), slice(0, 3), slice(3, 4)])
+def test_facts_deleted_with_their_hashes_are_found(log, gone):
+    for table, column in (("audit_tests_note", "id"), ("audit_fact", "row_id")):
+        execute(f"DELETE FROM {table} WHERE {column} = ANY(%s)", [log.notes[gone]])
 
     assert found() == {"fact.relisted": 1}
 
