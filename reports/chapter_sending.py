@@ -10,7 +10,7 @@ from reports import words
 from reports.authority import Use
 from reports.document import Column, Finding, Row, Section, Table
 from reports.ledger import OPEN, Encryption, Ledger
-from reports.small_cells import Breakdown, Cell, breakdown, shown
+from reports.small_cells import HIDDEN, Breakdown, Cell, breakdown, shown
 from reports.words import count_of
 
 State = Message.State
@@ -134,7 +134,8 @@ def sendings(
                 under,
                 {**forms, "none": "None in force"},
                 limit,
-                within=shown_at[purpose],
+                # A purpose that is not in the table is one that it hides.
+                within=shown_at.get(purpose, Cell(None, HIDDEN)),
                 wrong="none",
             )
         )

@@ -30,6 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
         key = hashlib.sha256(f"{name} of the tests".encode()).digest()
         setattr(django_settings, name, [key] if name == "MASTER_KEYS" else key)
     django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # The live server of the browser tests looks for it before any fixture runs.
+    django_settings.STATIC_ROOT = django_settings.BASE_DIR / "static"
     # For processes that tests start, too.
     os.environ["HIPAAMAIL_ROUTES"] = ROUTES
 
@@ -73,8 +75,6 @@ def state_dir(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give each test a state directory of its own: files are not rolled back with the database."""
     settings.STATE_DIR = tmp_path_factory.mktemp("state", numbered=True)
     settings.JOURNAL_DIR = settings.STATE_DIR / "journals"
-    settings.STATIC_ROOT = settings.STATE_DIR / "staticfiles"
-    settings.STATIC_ROOT.mkdir()
     return settings.STATE_DIR
 
 
