@@ -18,6 +18,7 @@ from audit.facts import FACTS, Facts
 from audit.models import Block, Entry, Membership
 from audit.record import record
 from audit.seal import seal
+from audit.verify import verify
 from phi.ids import uuid7
 
 ORGANIZATION = uuid.UUID(int=0xA1)
@@ -120,6 +121,14 @@ def write_note(**columns: Any) -> Note:
             **columns,
         }
     )
+
+
+def found() -> dict[str, int]:
+    """Verify, and return what was found: code → how often."""
+    outcome = verify()
+    assert outcome.ok == (not outcome.counts)
+    assert set(outcome.counts) == {finding.code for finding in outcome.findings}
+    return outcome.counts
 
 
 def clear() -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.db import connection, transaction
 
-from audit.actions import ACTIONS, UnknownAction, sentence
+from audit.actions import UnknownAction
 from audit.models import Entry, Fact
 from audit.record import denied, record
 from tests.audit.conftest import ORGANIZATION, Note, write_note
@@ -57,15 +57,6 @@ def test_an_action_that_nobody_declared_is_refused():
         record("contact.hugged", organization_id=ORGANIZATION, by="system:test")
 
     assert not Entry.objects.exists()
-
-
-def test_every_action_is_a_noun_and_a_past_participle_with_a_sentence():
-    for action in ACTIONS:
-        noun, _, verb = action.partition(".")
-        assert noun.isidentifier(), action
-        assert verb.isidentifier(), action
-        assert sentence(action)[0].islower(), action
-        assert not sentence(action).endswith("."), action
 
 
 # --- no person's value
