@@ -184,6 +184,8 @@ def send(job: Run) -> None:
     total, moved_at, last, quiet_since = 0, time.monotonic(), None, None
     with Bar("Sending") as bar:
         while True:
+            for name in job.servers.revive():
+                say(f"{name} has died; started again")
             states = Counter(dict(messages.values_list("state").annotate(Count("pk"))))
             total = sum(states.values())
             waiting = sum(states[s] for s in ("queued", "claimed", "handing_over"))

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ class Servers:
         self.logs = settings.STATE_DIR / "logs"
         self.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.running: list[tuple[str, subprocess.Popen]] = []
+        self.again: dict[str, Callable[[], None]] = {}
         self.receiver: receiver.Running | None = None
 
     def __enter__(self) -> Self:
@@ -63,6 +64,20 @@ class Servers:
                 time.sleep(0.1)
         raise DidNotStart(f"The web server does not answer; see {self.logs / 'web.log'}.")
 
+    def revive(self) -> list[str]:
+        """Start each worker anew that has died, and return their names."""
+        dead = [
+            (name, process)
+            for name, process in self.running
+            if name in self.again and process.poll() is not None
+        ]
+        for name, process in dead:
+            self.running.remove((name, process))
+            # What a killed worker leaves of its group would keep its address.
+            _signal(process, signal.SIGKILL)
+            self.again[name]()
+        return [name for name, _ in dead]
+
     def stop(self) -> None:
         """End them all: asked first, killed after ten seconds."""
         for _, process in self.running:
@@ -83,8 +98,10 @@ class Servers:
     def _worker(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
         schedule = settings.STATE_DIR / "celerybeat-schedule"
         extra = ["-s", str(schedule)] if "-B" in arguments else []
+        label = f"worker-{name}"
+        self.again[label] = lambda: self._worker(name, arguments, environment)
         self._start(
-            f"worker-{name}",
+            label,
             [
                 *("celery", "-A", "hipaamail", "worker", "-n", f"{name}@{os.getpid()}", "-c", "1"),
                 *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
@@ -95,7 +112,7 @@ class Servers:
         )
 
     def _start(self, name: str, module: Sequence[str], environment: dict[str, str]) -> None:
-        log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        log = os.open(self.logs / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", *module],
