@@ -23,6 +23,12 @@ from delivery.wire import Attempt
 from phi.ids import uuid7
 
 BY = "system:pipeline"
+#: What the world said, by the state that a message came to.
+EVENTS = {
+    "sent": Event.Type.DELIVERED,
+    "deferred": Event.Type.DEFERRED,
+    "failed": Event.Type.BOUNCED,
+}
 FIRST_RETRY_SECONDS = 300
 
 
@@ -50,13 +56,13 @@ def record_attempts(
             id=uuid7(),
             organization_id=campaign.organization_id,
             message_id=row["id"],
-            type=_EVENTS[row["state"]],
+            type=EVENTS[row["state"]],
             kind=row["kind"],
             source="smtp",
             occurred_at=now,
         )
         for row in rows
-        if row["state"] in _EVENTS and row["reason"] != "no_tls"
+        if row["state"] in EVENTS and row["reason"] != "no_tls"
     )
     record(
         "message.recorded",
@@ -67,7 +73,6 @@ def record_attempts(
         facts=[*receipts, *events],
         detail=dict(Counter(row["state"] for row in rows)),
     )
-    _keep_values(campaign, attempts, rows)
     _learn_tls(attempts, now)
     _suppress(campaign.organization, rows)
 
@@ -150,34 +155,6 @@ def _receipt(
     )
 
 
-def _keep_values(campaign: Campaign, attempts: Sequence[Attempt], rows: list[dict]) -> None:
-    """Keep what was filled in, for what left or may have left."""
-    left = {row["id"] for row in rows if row["state"] in {"sent", "in_doubt"}}
-    messages = [
-        Message(
-            id=attempt.letter.message_id,
-            organization_id=campaign.organization_id,
-            values=attempt.letter.values,
-        )
-        for attempt in attempts
-        if attempt.letter.message_id in left
-    ]
-    if messages:
-        field = Message._meta.get_field("values")
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """update delivery_message m set "values" = r.sealed
-                   from unnest(%s::uuid[], %s::bytea[]) as r(id, sealed) where m.id = r.id""",
-                [
-                    [message.pk for message in messages],
-                    [
-                        bytes(field.seal(message.values, message.organization_id, message.pk))
-                        for message in messages
-                    ],
-                ],
-            )
-
-
 def _learn_tls(attempts: Sequence[Attempt], now: dt.datetime) -> None:
     """Remember which destinations offer TLS, so that a campaign can show it before it is sent."""
     seen: dict[str, list] = {Destination.Tls.OFFERED: [], Destination.Tls.ABSENT: []}
@@ -202,10 +179,3 @@ def _suppress(organization: Organization, rows: list[dict]) -> None:
     )
     for digest in sorted({bytes(digest) for digest in digests}):
         suppress(organization, digest, "hard_bounce", source="bounce", by=BY)
-
-
-_EVENTS = {
-    "sent": Event.Type.DELIVERED,
-    "deferred": Event.Type.DEFERRED,
-    "failed": Event.Type.BOUNCED,
-}

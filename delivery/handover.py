@@ -1,7 +1,8 @@
 """The mark before the wire: after it, no revocation that was committed before can have been missed (ADR 0007)."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -15,11 +16,16 @@ MARK_LASTS = 2.0
 
 @transaction.atomic
 def hand_over(
-    question: gate.Ask, campaign_id: uuid.UUID, messages: Iterable[Message]
+    question: gate.Ask,
+    campaign_id: uuid.UUID,
+    messages: Iterable[Message],
+    values: Mapping[uuid.UUID, dict[str, Any]] | None = None,
 ) -> set[uuid.UUID]:
     """Decide about claimed messages under lock and mark those that may go; return their ids.
 
     The campaign's row is held FOR SHARE, so a pause or cancel is either seen here or comes after the mark.
+    `values`: what was filled into each message, kept with the mark so that "what exactly did we send" can be
+    answered whatever happens next; without it what is kept stays.
     What may not go is withheld with its reason; a campaign that is not sending any more gives its claims back.
     An exception leaves every claim as it was, and nothing is sent.
     """
@@ -46,11 +52,22 @@ def hand_over(
             [stay, [reasons[pk] for pk in stay]],
         )
         cursor.execute(
-            """update delivery_message set state = 'handing_over', handed_over_at = clock_timestamp()
-               where id = any(%s) and state in ('claimed', 'handing_over') returning id""",
-            [go],
+            """update delivery_message m set state = 'handing_over', handed_over_at = clock_timestamp(),
+                 "values" = coalesce(filled.sealed, m."values")
+               from unnest(%s::uuid[], %s::bytea[]) as filled(id, sealed)
+               where m.id = filled.id and m.state in ('claimed', 'handing_over') returning m.id""",
+            [go, [_sealed(question, pk, values) for pk in go]],
         )
         return {row[0] for row in cursor.fetchall()}
+
+
+def _sealed(
+    question: gate.Ask, message_id: uuid.UUID, values: Mapping[uuid.UUID, dict[str, Any]] | None
+) -> bytes | None:
+    if values is None:
+        return None
+    field = Message._meta.get_field("values")
+    return bytes(field.seal(values[message_id], question.organization.pk, message_id))
 
 
 def give_back(message_ids: Iterable[uuid.UUID]) -> None:

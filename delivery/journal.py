@@ -29,7 +29,7 @@ _SUFFIX = ".journal"
 _NAME = re.compile(r"(?P<ip>[0-9A-Fa-f.:]+)\.(?P<id>[0-9a-f]{32})\.journal\Z", re.ASCII)
 _LINE = re.compile(
     rb"(?P<kind>[be]) (?P<id>[0-9a-f]{32}) (?P<attempt>[0-9]{1,9})"
-    rb"(?: (?P<ending>[a-z_]{4,8}) (?P<code>[0-9]{1,3}))? (?P<sum>[0-9a-f]{8})\Z"
+    rb"(?: (?P<ending>[a-z_]{4,8}) (?P<code>[0-9]{1,3})(?: (?P<tls>[A-Za-z0-9_.-]{1,60}(?:/[A-Za-z0-9_.-]{1,80}){0,4}))?)? (?P<sum>[0-9a-f]{8})\Z"
 )
 
 
@@ -52,12 +52,14 @@ class Resolution:
 
     state: "queued" (it never left; send it again), an `Ending`, or "in_doubt".
     code: the reply's code where there was one, else 0.
+    tls: what `after` was told of the connection, so that a crash loses no evidence; "" for nothing.
     """
 
     message_id: UUID
     attempt: int
     state: str
     code: int = 0
+    tls: str = ""
 
 
 class Journal:
@@ -114,14 +116,18 @@ class Journal:
         if not self._write(b"b %s %d" % (message_id.hex.encode(), attempt)):
             raise JournalBroken("the journal takes no more lines")
 
-    def after(self, message_id: UUID, attempt: int, ending: Ending, code: int = 0) -> None:
+    def after(
+        self, message_id: UUID, attempt: int, ending: Ending, code: int = 0, tls: str = ""
+    ) -> None:
         """Note what became of it. Never raises on a full disk: the outcome must reach the database.
 
+        `tls`: words joined by slashes, such as version/cipher/certificate; never a host or an address.
         A line that is missing here leaves the message in doubt if the process dies before that.
         """
         if not self.broken:
             fields = (message_id.hex.encode(), attempt, ending.value.encode(), code)
-            self._write(b"e %s %d %s %d" % fields)
+            proof = f" {tls}".encode("ascii") if tls else b""
+            self._write(b"e %s %d %s %d" % fields + proof)
 
     def reset(self) -> None:
         """Forget all lines. Only while no claim under this journal is open in the database."""
@@ -300,5 +306,5 @@ def _note(line: bytes, known: dict[tuple[UUID, int], Resolution]) -> bool:
         return False
     if key not in known:
         return False
-    known[key] = Resolution(*key, ending.value, int(match["code"]))
+    known[key] = Resolution(*key, ending.value, int(match["code"]), (match["tls"] or b"").decode())
     return True

@@ -119,7 +119,8 @@ class _Run:
             return 0
         letters = self._compose(claimed)
         composed = [message for message in claimed if message.pk in letters]
-        marked = hand_over(self.question, self.campaign.pk, composed)
+        values = {pk: one.values for pk, one in letters.items()}
+        marked = hand_over(self.question, self.campaign.pk, composed, values)
         attempts = runner.run(self.lines.send([letters[pk] for pk in letters if pk in marked]))
         events.record_attempts(self.campaign, self.sending_ip, self.policy, attempts)
         return len(attempts)

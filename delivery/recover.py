@@ -1,15 +1,21 @@
 """After a crash: what the journals of dead processes say about the claims they held (ADR 0009)."""
 
+import datetime as dt
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 from django.conf import settings
 from django.db import transaction
 
 from audit.record import record
+from campaigns.binding import transport_policy
+from consent.locking import database_time
 from delivery import journal
+from delivery.events import EVENTS
 from delivery.handover import give_back
-from delivery.models import Message, SendingIP
+from delivery.journal import Resolution
+from delivery.models import Event, Message, Receipt, SendingIP
 
 BY = "system:pipeline"
 State = Message.State
@@ -26,7 +32,9 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
     directory = settings.JOURNAL_DIR
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     # By address: two organizations may share one on a small installation, and a journal is an address's.
-    held = Message.objects.filter(sending_ip__address=sending_ip.address, state__in=_HELD)
+    held = Message.objects.filter(
+        sending_ip__address=sending_ip.address, state__in=_HELD
+    ).select_related("sending_ip", "campaign__organization")
     # Before the orphans: a process that dies in between is left for the next time.
     living = journal.living(directory)
     for orphan in journal.orphans(directory):
@@ -34,39 +42,93 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
             orphan.release()
             continue
         with transaction.atomic():
-            for message in held.filter(journal_id=orphan.id).select_for_update():
-                found = orphan.state_of(message.pk, message.attempt)
-                settled[_settle(message, found.state, found.code)] += 1
+            claims = held.filter(journal_id=orphan.id).select_for_update(of=("self",))
+            settled += _settle((one, orphan.state_of(one.pk, one.attempt)) for one in claims)
         orphan.retire()
     with transaction.atomic():
-        for message in held.exclude(journal_id__in=living).select_for_update(skip_locked=True):
-            # Not marked means that no byte can have left, whatever became of the journal.
-            lost = "in_doubt" if message.state == State.HANDING_OVER else "queued"
-            settled[_settle(message, lost, 0)] += 1
-        if settled:
-            record(
-                "message.recorded",
-                organization_id=sending_ip.organization_id,
-                by=BY,
-                target=sending_ip,
-                count=sum(settled.values()),
-                detail={**settled, "recovered": True},
-            )
+        lost = held.exclude(journal_id__in=living).select_for_update(of=("self",), skip_locked=True)
+        settled += _settle((one, Resolution(one.pk, one.attempt, "in_doubt")) for one in lost)
     return dict(settled)
 
 
-def _settle(message: Message, state: str, code: int) -> str:
-    if state == "queued" or message.state == State.CLAIMED:
-        give_back([message.pk])
-        return "queued"
-    columns: dict[str, object] = {"state": state, "journal_id": None, "code": code or None}
-    if state == State.DEFERRED:
-        columns["reason"] = "soft_network"
+def _settle(found: Iterable[tuple[Message, Resolution]]) -> Counter[str]:
+    """Give each message the state that was found, with receipt, event and audit entry."""
+    now = database_time()
+    settled: Counter[str] = Counter()
+    receipts: dict[uuid.UUID, list[Receipt]] = defaultdict(list)
+    events: dict[uuid.UUID, list[Event]] = defaultdict(list)
+    for message, resolution in found:
+        # Not marked means that no byte can have left, whatever became of the journal.
+        if resolution.state == "queued" or message.state == State.CLAIMED:
+            give_back([message.pk])
+            settled["queued"] += 1
+            continue
+        _move(message, resolution, now)
+        settled[resolution.state] += 1
+        receipts[message.organization_id].append(_receipt(message, resolution, now))
+        if resolution.state in EVENTS:
+            events[message.organization_id].append(_event(message, resolution, now))
+    for organization_id in receipts:
+        facts = [
+            *Receipt.objects.bulk_create(receipts[organization_id]),
+            *Event.objects.bulk_create(events[organization_id]),
+        ]
+        record(
+            "message.recorded",
+            organization_id=organization_id,
+            by=BY,
+            count=len(receipts[organization_id]),
+            facts=facts,
+            detail={"recovered": True},
+        )
+    return settled
+
+
+def _move(message: Message, resolution: Resolution, now: dt.datetime) -> None:
+    columns: dict[str, object] = {
+        "state": resolution.state,
+        "journal_id": None,
+        "code": resolution.code or None,
+    }
+    if resolution.state == State.DEFERRED:
+        columns |= {"reason": "soft_network", "due_at": now}
     else:
-        columns["finished_at"] = message.handed_over_at
-        columns["reason"] = "" if state == State.SENT else state
+        reason = "" if resolution.state == State.SENT else resolution.state
+        columns |= {"reason": reason, "finished_at": now}
     Message.objects.filter(pk=message.pk).update(**columns)
-    return state
+
+
+def _receipt(message: Message, resolution: Resolution, now: dt.datetime) -> Receipt:
+    """Return what can still be proved of the attempt: what the journal kept of the connection."""
+    version, cipher, certificate, verified_by = (
+        resolution.tls.split("/") if resolution.tls else ("", "", "", "")
+    )
+    return Receipt(
+        organization_id=message.organization_id,
+        message=message,
+        attempt=message.attempt,
+        state=resolution.state,
+        sending_ip=message.sending_ip.address,
+        tls_version=version,
+        cipher=cipher,
+        certificate=certificate,
+        verified_by=verified_by,
+        policy=transport_policy(message.campaign),
+        code=resolution.code or None,
+        peer={},
+        handed_over_at=message.handed_over_at,
+        replied_at=now,
+    )
+
+
+def _event(message: Message, resolution: Resolution, now: dt.datetime) -> Event:
+    return Event(
+        organization_id=message.organization_id,
+        message=message,
+        type=EVENTS[resolution.state],
+        source="journal",
+        occurred_at=now,
+    )
 
 
 @transaction.atomic

@@ -125,11 +125,9 @@ class Lines:
                 break
         ending = _ENDINGS[type(outcome)]
         if journalled:
+            code = outcome.reply.code if outcome.reply else 0
             self.journal.after(
-                letter.message_id,
-                letter.attempt,
-                ending,
-                outcome.reply.code if outcome.reply else 0,
+                letter.message_id, letter.attempt, ending, code, proof_of(session.tls)
             )
         return Attempt(letter, str(ending), reply=outcome.reply, tls=session.tls, mx=host.name)
 
@@ -162,6 +160,11 @@ class Lines:
             except mx.Unresolvable as error:
                 self._hosts[domain] = error
         return self._hosts[domain]
+
+
+def proof_of(tls: smtp.TLSFacts) -> str:
+    """Return the evidence of a connection as the journal keeps it."""
+    return f"{tls.version}/{tls.cipher}/{tls.peer_certificate_sha256}/{tls.verified_by}"
 
 
 _ENDINGS = {

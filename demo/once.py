@@ -286,6 +286,8 @@ def count(job: Run) -> dict[str, Any]:
     )
     receipts = Receipt.objects.filter(message__campaign=job.campaign, state="sent")
     organization = job.stage.organization
+    # Everything that was recorded so far is sealed, so that nothing can be cut off unnoticed.
+    seal()
     verification = verify()
     return {
         "rows": job.imported.rows,

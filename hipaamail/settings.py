@@ -1,5 +1,6 @@
 """All settings, read top to bottom; `manage.py check --deploy` refuses bad values."""
 
+import base64
 import os
 import sys
 from pathlib import Path
@@ -51,6 +52,10 @@ SECRET_KEY = _keys.text("HIPAAMAIL_SECRET_KEY")
 MASTER_KEYS = _keys.bytes_list("HIPAAMAIL_MASTER_KEY")
 #: Ed25519 key (32 raw bytes) that signs the audit log's blocks.
 AUDIT_SIGNING_KEY = _keys.one_bytes("HIPAAMAIL_AUDIT_KEY")
+#: Public keys (32 raw bytes) that signed earlier blocks, after a change of the signing key.
+AUDIT_TRUSTED_KEYS = [
+    base64.b64decode(word, validate=True) for word in env.words("HIPAAMAIL_AUDIT_TRUSTED_KEYS")
+]
 #: Key of envelope-sender and unsubscribe tokens.
 TOKEN_KEY = _keys.one_bytes("HIPAAMAIL_TOKEN_KEY")
 #: Earlier ones, whose tokens are still good.
