@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import time
 import urllib.request
 import uuid
@@ -109,6 +110,9 @@ def _receiving_server(servers: Servers) -> Box | None:
     if settings.HIPAAMAIL_ROUTES:
         say(f"Mail goes to the server that HIPAAMAIL_ROUTES names: {settings.HIPAAMAIL_ROUTES}")
         return None
+    # What earlier runs left there is sealed under keys that nobody has any more.
+    shutil.rmtree(state("received"), ignore_errors=True)
+    state("received").mkdir(mode=0o700)
     box = Box(state("received") / uuid.uuid4().hex, secrets.token_bytes(32))
     own = servers.receive(
         box.directory, box.key, defer=[people.DEFERS], reject=[people.REJECTS], defer_seconds=2
