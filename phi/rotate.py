@@ -136,8 +136,8 @@ def settle(
     while (seconds := rest - _age(organization_id)) > 0:
         waiting("other processes to take up the new key")
         time.sleep(min(seconds, 1.0))
-    barrier = _current_transaction()
-    while _oldest_transaction() <= barrier:
+    writing = _writers(organization_id)
+    while writing := writing & _writers(organization_id):
         waiting("transactions to end")
         time.sleep(0.2)
     finish(organization_id)
@@ -246,13 +246,14 @@ def _age(organization_id: uuid.UUID) -> float:
     return newest.age.total_seconds()
 
 
-def _current_transaction() -> int:
+def _writers(organization_id: uuid.UUID) -> set[str]:
+    """Return the running transactions that wrote to one of the tables: they hold its lock until they end."""
+    tables = [table.model._meta.db_table for table in _tables(organization_id)]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_xact_id()::text::bigint")
-        return cursor.fetchone()[0]
-
-
-def _oldest_transaction() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        return cursor.fetchone()[0]
+        cursor.execute(
+            "SELECT l.virtualtransaction FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+            "WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            "AND c.relname = ANY(%s) AND l.mode = 'RowExclusiveLock' AND l.pid <> pg_backend_pid()",
+            [tables],
+        )
+        return {row[0] for row in cursor.fetchall()}
