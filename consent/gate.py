@@ -226,12 +226,14 @@ def count(question: Ask, contacts: Sql) -> dict[str, int]:
 
 def first_of_address(decided: Sql) -> Sql:
     """Return the same query with `same_address` for all but the first person of an address whom we may write to."""
+    # Materialized: the reason stands twice here, and the planner would work it out twice for each person.
     return Sql(
-        f"""select contact_id, email_digest, domain_digest,
+        f"""with decided as materialized ({decided.text})
+        select contact_id, email_digest, domain_digest,
             case when reason is null and row_number() over (
                 partition by email_digest, (reason is null) order by contact_id) > 1
             then 'same_address' else reason end as reason
-        from ({decided.text}) decided""",
+        from decided""",
         decided.params,
     )
 

@@ -67,7 +67,7 @@ class Fact(AppendOnly):
     """What every fact keeps about itself."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
     effective_at = models.DateTimeField()
     recorded_at = models.DateTimeField()
     #: "user:<id>", "contact:<id>" or "system:<part>", as in the audit log.
@@ -88,8 +88,13 @@ class Authorization(Fact):
         SELF = "self", "the individual"
         REPRESENTATIVE = "representative", "a personal representative"
 
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="authorizations")
-    form_version = models.ForeignKey(FormVersion, models.PROTECT, related_name="authorizations")
+    contact = models.ForeignKey(
+        Contact, models.PROTECT, related_name="authorizations", db_index=False
+    )
+    #: Not indexed: right after an import, without statistics, the planner took that index for each person.
+    form_version = models.ForeignKey(
+        FormVersion, models.PROTECT, related_name="authorizations", db_index=False
+    )
     signed_on = models.DateField()
     #: The last day of force; empty when the form ends with an event.
     expires_on = models.DateField(null=True, blank=True)
@@ -126,11 +131,16 @@ class Revocation(Fact):
         KNOWN_FALSE = "known_false", "known to be materially false"  # 164.508(b)(2)(v)
 
     kind = models.CharField(max_length=14, choices=Kind, default=Kind.REVOKED)
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="revocations")
-    authorization = models.ForeignKey(Authorization, models.PROTECT, related_name="revocations")
+    contact = models.ForeignKey(Contact, models.PROTECT, related_name="revocations", db_index=False)
+    authorization = models.ForeignKey(
+        Authorization, models.PROTECT, related_name="revocations", db_index=False
+    )
 
     class Meta:
-        indexes = [models.Index(fields=["authorization"], name="revocation_of_authorization")]
+        indexes = [
+            models.Index(fields=["contact"], name="revocation_of_contact"),
+            models.Index(fields=["authorization"], name="revocation_of_authorization"),
+        ]
 
     def __str__(self) -> str:
         return f"revocation {self.pk}"
@@ -155,7 +165,7 @@ class OptOut(Fact):
 
     direction = models.CharField(max_length=3, choices=Direction, default=Direction.OUT)
     scope = models.CharField(max_length=12, choices=Scope)
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="opt_outs")
+    contact = models.ForeignKey(Contact, models.PROTECT, related_name="opt_outs", db_index=False)
     email_digest = models.BinaryField(null=True)
 
     class Meta:
@@ -196,7 +206,9 @@ class Suppression(Fact):
 class ChannelPreference(Fact):
     """Reasonable alternative means, asked for and accommodated without reasons (45 CFR 164.522(b))."""
 
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="channel_preferences")
+    contact = models.ForeignKey(
+        Contact, models.PROTECT, related_name="channel_preferences", db_index=False
+    )
     email_allowed = models.BooleanField()
 
     class Meta:
@@ -209,7 +221,9 @@ class ChannelPreference(Fact):
 class Restriction(Fact):
     """A restriction on use that was agreed to, or ended (45 CFR 164.522(a))."""
 
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="restrictions")
+    contact = models.ForeignKey(
+        Contact, models.PROTECT, related_name="restrictions", db_index=False
+    )
     in_force = models.BooleanField(default=True)
     #: The purposes it forbids; empty: all but what is owed.
     purposes = ArrayField(models.CharField(max_length=20), default=list, blank=True)
@@ -224,7 +238,9 @@ class Restriction(Fact):
 class UnencryptedPreference(Fact):
     """A wish for unencrypted mail after a warning (78 FR 5634): recorded and shown, never opens a path in clear."""
 
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="unencrypted_preferences")
+    contact = models.ForeignKey(
+        Contact, models.PROTECT, related_name="unencrypted_preferences", db_index=False
+    )
     accepted = models.BooleanField()
     warning_version = models.CharField(max_length=40)
 

@@ -154,13 +154,17 @@ class Message(models.Model):
     CLAIMABLE: ClassVar[tuple[str, ...]] = (State.QUEUED, State.DEFERRED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
-    campaign = models.ForeignKey(Campaign, models.PROTECT, related_name="messages")
-    submission = models.ForeignKey(Submission, models.PROTECT, related_name="+")
-    contact = models.ForeignKey(Contact, models.PROTECT, related_name="messages")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
+    campaign = models.ForeignKey(Campaign, models.PROTECT, related_name="messages", db_index=False)
+    submission = models.ForeignKey(Submission, models.PROTECT, related_name="+", db_index=False)
+    contact = models.ForeignKey(Contact, models.PROTECT, related_name="messages", db_index=False)
     step = models.PositiveSmallIntegerField(default=0)
-    destination = models.ForeignKey(Destination, models.PROTECT, null=True, related_name="+")
-    sending_ip = models.ForeignKey(SendingIP, models.PROTECT, null=True, related_name="+")
+    destination = models.ForeignKey(
+        Destination, models.PROTECT, null=True, related_name="+", db_index=False
+    )
+    sending_ip = models.ForeignKey(
+        SendingIP, models.PROTECT, null=True, related_name="+", db_index=False
+    )
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
     #: Why it is in that state: a reason of the gate, or of delivery/outcomes.py.
     reason = models.CharField(max_length=40, blank=True)
@@ -219,8 +223,8 @@ class Receipt(AppendOnly):
     """What our hop can prove of one attempt: who took it, over which TLS, with what reply."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
-    message = models.ForeignKey(Message, models.PROTECT, related_name="receipts")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
+    message = models.ForeignKey(Message, models.PROTECT, related_name="receipts", db_index=False)
     attempt = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=12)
     sending_ip = models.GenericIPAddressField(null=True)
@@ -258,8 +262,8 @@ class Event(AppendOnly):
         UNSUBSCRIBED = "unsubscribed", "the person said stop"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
-    message = models.ForeignKey(Message, models.PROTECT, related_name="events")
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="+", db_index=False)
+    message = models.ForeignKey(Message, models.PROTECT, related_name="events", db_index=False)
     type = models.CharField(max_length=12, choices=Type)
     #: hard_recipient, soft_mailbox, … of delivery/replies.py
     kind = models.CharField(max_length=20, blank=True)
