@@ -5,6 +5,7 @@ did is complete in the ledger. Nothing is decrypted but one address for each dom
 """
 
 import datetime as dt
+import logging
 import uuid
 
 from django.db import connection, transaction
@@ -21,8 +22,10 @@ from contacts.models import Contact
 from contacts.segments import Sql
 from delivery.models import Destination, SendingIP, Stream
 from phi.ids import UUID7_SQL
+from phi.keys import Unreadable
 
 BY = "system:pipeline"
+log = logging.getLogger(__name__)
 Status = Campaign.Status
 
 
@@ -31,10 +34,16 @@ def launch_due() -> int:
 
     One that may not begin says why in `held_reason` and waits for a person.
     """
-    due = Campaign.objects.filter(
-        status=Status.SCHEDULED, send_at__lte=database_time()
-    ).values_list("pk", flat=True)
-    return sum(begin(campaign_id) for campaign_id in list(due))
+    due = Campaign.objects.filter(status=Status.SCHEDULED, send_at__lte=database_time())
+    began = 0
+    for campaign in due.order_by("send_at"):
+        try:
+            began += begin(campaign.pk)
+        except Unreadable as error:
+            # What does not open holds its own campaign and no other.
+            log.error("campaign %s is held: %s", campaign.pk, error)
+            _note(campaign, "unreadable")
+    return began
 
 
 @transaction.atomic
@@ -55,7 +64,7 @@ def begin(campaign_id: uuid.UUID) -> bool:
         campaign,
         tags,
         approved=launch.is_approved(campaign, submission, now),
-        stream_open=stream_of(campaign).is_open,
+        stream_open=is_open(campaign),
         sender_ready=sender_ready(campaign),
     )
     if campaign.latest_at < now:
@@ -157,14 +166,17 @@ def learn_destinations(organization: Organization, contacts: Sql) -> None:
     )
 
 
-def stream_of(campaign: Campaign) -> Stream:
-    """Return the stream that carries the campaign: promotion never shares one with what is owed."""
-    kind = (
-        Stream.Kind.MARKETING
-        if PURPOSES[campaign.purpose].blocked_by
-        else Stream.Kind.TRANSACTIONAL
-    )
-    return Stream.objects.get(organization_id=campaign.organization_id, kind=kind)
+def kind_of(campaign: Campaign) -> str:
+    """Return the kind of stream that carries the campaign: promotion never shares one with what is owed."""
+    owed = not PURPOSES[campaign.purpose].blocked_by
+    return Stream.Kind.TRANSACTIONAL if owed else Stream.Kind.MARKETING
+
+
+def is_open(campaign: Campaign) -> bool:
+    """Say whether the campaign's stream exists and is not paused."""
+    return Stream.objects.filter(
+        organization_id=campaign.organization_id, kind=kind_of(campaign), is_open=True
+    ).exists()
 
 
 def addresses_of(campaign: Campaign) -> list[SendingIP]:
@@ -172,7 +184,7 @@ def addresses_of(campaign: Campaign) -> list[SendingIP]:
     return list(
         SendingIP.objects.filter(
             organization_id=campaign.organization_id,
-            pool__stream=stream_of(campaign),
+            pool__stream__kind=kind_of(campaign),
             is_open=True,
         ).order_by("address")
     )

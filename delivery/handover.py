@@ -29,7 +29,7 @@ def hand_over(
     What may not go is withheld with its reason; a campaign that is not sending any more gives its claims back.
     An exception leaves every claim as it was, and nothing is sent.
     """
-    by_contact = {message.contact_id: message.pk for message in messages}
+    contacts = {message.pk: message.contact_id for message in messages}
     with connection.cursor() as cursor:
         cursor.execute(
             "select status from campaigns_campaign where id = %s and organization_id = %s for share",
@@ -37,11 +37,11 @@ def hand_over(
         )
         row = cursor.fetchone()
         if row is None or row[0] != Campaign.Status.SENDING:
-            give_back(by_contact.values())
+            give_back(contacts)
             return set()
-        decisions = gate.decide_locked(question, by_contact)
+        decisions = gate.decide_locked(question, set(contacts.values()))
         # A contact that the gate does not know gets no answer: held, never sent.
-        reasons = {pk: decisions.get(contact, "erased") for contact, pk in by_contact.items()}
+        reasons = {pk: decisions.get(contact, "erased") for pk, contact in contacts.items()}
         go = [pk for pk, reason in reasons.items() if not reason]
         stay = [pk for pk, reason in reasons.items() if reason]
         cursor.execute(

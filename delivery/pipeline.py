@@ -9,10 +9,12 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 
 from django.conf import settings
 from django.db import connection
 
+from builder.pieces import NotPieces
 from builder.tags import CannotFill
 from campaigns import audience, binding, launch
 from campaigns.models import Campaign, Submission
@@ -91,14 +93,8 @@ class _Run:
             "organization", "segment", "revision", "sender__domain"
         ).get(pk=campaign_id)
         self.submission: Submission = self.campaign.latest_submission()
-        self.head: Letterhead = letterhead(self.campaign, self.submission)
         self.policy = binding.transport_policy(self.campaign)
-        self.question = audience.ask_for(
-            self.campaign,
-            self.head.tags,
-            approved=launch.is_approved(self.campaign, self.submission, database_time()),
-            sender_ready=freeze.sender_ready(self.campaign),
-        )
+        self.head: Letterhead | None = None
         self.sending_ip = sending_ip
         self.lines = Lines(
             source_ip=sending_ip.address,
@@ -111,7 +107,7 @@ class _Run:
 
     def send(self, runner: asyncio.Runner, claimed: Sequence[Message]) -> int:
         """Take a claimed set to its end; return how many were attempted."""
-        reason = gate.campaign_reason(self.question, today=gate.today(self.campaign.organization))
+        reason = self._reason()
         if reason:
             log.warning("campaign %s is held: %s", self.campaign.pk, reason)
             give_back(message.pk for message in claimed)
@@ -124,6 +120,28 @@ class _Run:
         attempts = runner.run(self.lines.send([letters[pk] for pk in letters if pk in marked]))
         events.record_attempts(self.campaign, self.sending_ip, self.policy, attempts)
         return len(attempts)
+
+    def _reason(self) -> str:
+        """Return why the whole campaign may not go on, or "": the gate's word, or what does not open."""
+        try:
+            reason = gate.campaign_reason(
+                self.question, today=gate.today(self.campaign.organization)
+            )
+            if not reason and self.head is None:
+                self.head = letterhead(self.campaign, self.submission)
+        except (Unreadable, NotPieces) as error:
+            log.error("campaign %s: %s", self.campaign.pk, error)
+            return "unreadable"
+        return reason
+
+    @cached_property
+    def question(self) -> gate.Ask:
+        return audience.ask_for(
+            self.campaign,
+            tuple(self.submission.bound["tags"]),
+            approved=launch.is_approved(self.campaign, self.submission, database_time()),
+            sender_ready=freeze.sender_ready(self.campaign),
+        )
 
     def _compose(self, claimed: Sequence[Message]) -> dict[uuid.UUID, Letter]:
         """Compose what can be composed; the rest is withheld, each with its reason."""

@@ -75,6 +75,51 @@ def test_the_author_cannot_approve_and_the_attempt_is_on_record(draft, alice):
     assert Entry.objects.filter(action="access.denied", target_id=draft.pk).count() == 1
 
 
+@pytest.mark.parametrize("role", ["viewer", "auditor", "administrator", "marketer"])
+def test_only_an_approver_approves(draft, alice, organization, role):
+    seen = hand_in(draft, alice)
+    somebody = make_user(role, organization)
+
+    for attempt in (
+        lambda: launch.approve(draft, by=somebody, seen_hash=seen),
+        lambda: launch.send_back(draft, by=somebody, comment="No."),
+    ):
+        with pytest.raises(launch.Refused) as error:
+            attempt()
+        assert error.value.code == "not_allowed"
+
+    assert status(draft) == "in_review"
+    assert not Approval.objects.exists()
+
+
+def test_an_approver_of_another_organization_approves_nothing(draft, alice, other_organization):
+    seen = hand_in(draft, alice)
+    stranger = make_user("approver", other_organization)
+
+    with pytest.raises(launch.Refused) as error:
+        launch.approve(draft, by=stranger, seen_hash=seen)
+
+    assert error.value.code == "not_allowed"
+    assert status(draft) == "in_review"
+
+
+def test_a_viewer_hands_in_schedules_and_cancels_nothing(draft, alice, bob, organization):
+    viewer = make_user("viewer", organization)
+    with pytest.raises(launch.Refused):
+        launch.submit(draft, by=viewer)
+    launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
+
+    for attempt in (
+        lambda: launch.schedule(draft, at=database_time() + HOUR, by=viewer),
+        lambda: launch.withdraw(draft, by=viewer),
+        lambda: launch.cancel(draft, by=viewer),
+    ):
+        with pytest.raises(launch.Refused):
+            attempt()
+
+    assert status(draft) == "scheduled"
+
+
 def test_whoever_handed_it_in_cannot_approve_it_either(draft, organization):
     dora = make_user("marketer", organization)
     seen = hand_in(draft, dora)

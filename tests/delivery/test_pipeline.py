@@ -16,7 +16,7 @@ from consent import gate, stop
 from consent.authorize import revoke
 from consent.locking import database_time
 from consent.models import Suppression
-from delivery import compose, freeze, pipeline, throttle, unsubscribe
+from delivery import freeze, pipeline, throttle, unsubscribe
 from delivery.domains import records
 from delivery.handover import hand_over
 from delivery.journal import Journal
@@ -397,13 +397,36 @@ def test_a_value_that_does_not_open_holds_its_message(organization, form, due, a
     assert Message.objects.get(campaign=campaign, contact=ann).state == "sent"
 
 
-def test_a_domain_without_a_signing_key_sends_nothing(ann, due, addresses, inbox, organization):
+def test_a_domain_without_a_signing_key_sends_nothing(ann, due, addresses, inbox):
     campaign = due()
     campaign.sender.domain.dkim_keys.update(retired_at=database_time())
 
-    with pytest.raises(compose.DkimKey.DoesNotExist):
-        send(addresses)
+    send(addresses)
 
+    campaign.refresh_from_db()
+    assert (campaign.status, campaign.held_reason) == ("paused", "sender_not_ready")
+    assert states(campaign) == {"ann@mail.example": "queued"}
+    assert inbox.received() == []
+
+
+def test_a_signing_key_that_does_not_open_holds_its_campaign(ann, due, addresses, inbox):
+    campaign = due()
+    key = campaign.sender.domain.dkim_keys.get()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "update delivery_dkimkey set private_pem = set_byte(private_pem, 30, 0) where id = %s",
+            [key.pk],
+        )
+        cursor.execute(
+            "update delivery_dkimkey set private_pem = set_byte(private_pem, 31, 1) where id = %s",
+            [key.pk],
+        )
+
+    send(addresses)
+
+    campaign.refresh_from_db()
+    assert (campaign.status, campaign.held_reason) == ("paused", "unreadable")
+    assert states(campaign) == {"ann@mail.example": "queued"}
     assert inbox.received() == []
 
 
