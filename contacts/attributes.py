@@ -95,7 +95,7 @@ STANDARD: dict[str, Field] = {
             "Kind",
             DataClass.CONTACT,
             Type.CHOICE,
-            16,
+            40,
             choices=dict(Contact.Kind.choices),
             spellings=choices.KIND_SPELLINGS,
         ),

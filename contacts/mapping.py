@@ -21,7 +21,7 @@ from contacts.attributes import (
 from contacts.columns import COLUMNS
 from contacts.problems import Unacceptable
 from contacts.table import Record, plain
-from contacts.values import read
+from contacts.values import BLANKS, read
 
 #: How files call the standard fields, beside their key and label, as `table.plain()` writes it.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -161,7 +161,7 @@ def _types_of(columns: Mapping[int, str], rows: Iterator[Record]) -> dict[int, s
         if record.problem is not None or record.is_blank:
             continue
         for number, types in possible.items():
-            cell = record.cells[number].strip()
+            cell = record.cells[number].strip(BLANKS)
             if cell and types:
                 seen.add(number)
                 types -= {type for type in types if not _has_type(cell, type)}

@@ -11,7 +11,7 @@ from contacts.attributes import Field
 from contacts.columns import COLUMNS, Column, Values, by_function
 from contacts.problems import Problem, Unacceptable
 from contacts.table import LONGEST_CELL, Record
-from contacts.values import read
+from contacts.values import BLANKS, read
 
 #: Cells of one column whose reading is remembered.
 REMEMBERED = 20_000
@@ -72,11 +72,11 @@ class RowReader:
             row.problems.append(("", record.problem))
             return row
         cells = record.cells
-        if self._email is not None and (cell := cells[self._email].strip()):
+        if self._email is not None and (cell := cells[self._email].strip(BLANKS)):
             self._read_address(row, cell)
         for number, key, check, remembered, is_extra in self._columns:
             cell = cells[number]
-            if not cell or not (cell := cell.strip()):
+            if not cell or not (cell := cell.strip(BLANKS)):
                 continue
             try:
                 value = remembered[cell]

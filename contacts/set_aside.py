@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from accounts.models import Organization, User
-from contacts.problems import Problem
 from contacts.rows import Row
 from contacts.table import KEPT, Record
 from files import sheet, staging
@@ -66,8 +65,3 @@ class SetAside:
         unpacker = zlib.decompressobj()
         for packed in self._held:
             yield unpacker.decompress(packed)
-
-
-def said(problems: Sequence[tuple[str, Problem]]) -> list[list[str]]:
-    """Return problems as plain lists: [field key, code, sentence]."""
-    return [[key, problem.code, problem.sentence] for key, problem in problems]

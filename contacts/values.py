@@ -21,9 +21,11 @@ OLDEST = 130
 HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\uffff]"
 )
+#: What is cut off at both ends; what else Python calls a space is a control character, and said to be one.
+BLANKS = " \t\r\n\u00a0\u3000"
 _BREAKS = re.compile(r"[ \t]*(?:\r\n|[\r\n\t\v\f])[ \t\r\n]*")
 _ISO_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_NUMBER = re.compile(r"[+-]?\d{1,10}")
+_NUMBER = re.compile(r"[+-]?\d{1,10}", re.ASCII)
 _ZIP = re.compile(r"(\d{5})(?:-?(\d{4}))?")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z0-9]{2,8}){0,3}", re.IGNORECASE)
 YES_NO = {
@@ -46,7 +48,7 @@ def read(field: Field, text: str, *, today: dt.date | None = None) -> Any:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     reader = _OF_KEY.get(field.key) or _OF_TYPE[field.type]
-    value = reader(field, text.strip())
+    value = reader(field, text.strip(BLANKS))
     if today is not None and field.key in _BOUNDS:
         _BOUNDS[field.key](value, today)
     return value
@@ -75,7 +77,7 @@ def _choice(field: Field, text: str) -> str:
     for candidate in (text, text.upper(), text.lower()):
         if candidate in field.choices:
             return candidate
-    if found := field.spellings.get(text.lower().rstrip(".")):
+    if found := field.spellings.get(text.lower()):
         return found
     raise Unacceptable(
         f"not_a_{field.key}", _NOT_A_CHOICE.get(field.key, "It is none of the choices.")
