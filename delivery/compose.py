@@ -6,7 +6,9 @@ and one signature (ADR 0011).
 
 import email.utils
 import hashlib
+import logging
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,14 @@ from django.conf import settings
 from builder import headers
 from builder.pieces import Pieces, fill
 from builder.registry import Value, values_for
+from builder.tags import CannotFill, MissingValue
 from campaigns.models import Campaign, Submission
 from contacts.models import Contact
 from delivery import dkim, unsubscribe, verp
-from delivery.models import DkimKey, Message
+from delivery.models import Message
+from phi.keys import Unreadable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,26 @@ def letterhead(campaign: Campaign, submission: Submission) -> Letterhead:
     )
 
 
+def compose(
+    head: Letterhead, messages: Iterable[Message]
+) -> tuple[dict[uuid.UUID, Letter], dict[uuid.UUID, str]]:
+    """Compose what can be composed; return letters and, for the rest, the reason, each by message id."""
+    letters, faulty = {}, {}
+    for message in messages:
+        try:
+            letters[message.pk] = letter(head, message, message.contact)
+        except MissingValue as error:
+            log.warning("message %s is withheld: %s", message.pk, error)
+            faulty[message.pk] = "missing_value"
+        except CannotFill as error:
+            log.warning("message %s is withheld: %s", message.pk, error)
+            faulty[message.pk] = "unusable_value"
+        except Unreadable as error:
+            log.error("message %s is withheld: %s", message.pk, error)
+            faulty[message.pk] = "unreadable"
+    return letters, faulty
+
+
 def letter(head: Letterhead, message: Message, contact: Contact) -> Letter:
     """Compose one message.
 
@@ -123,6 +149,3 @@ def letter(head: Letterhead, message: Message, contact: Contact) -> Letter:
         data=data,
         values={name: value for name, value in values.items() if value is not None},
     )
-
-
-__all__ = ["DkimKey", "Letter", "Letterhead", "letter", "letterhead"]

@@ -43,14 +43,7 @@ def hand_over(
         # A contact that the gate does not know gets no answer: held, never sent.
         reasons = {pk: decisions.get(contact, "erased") for pk, contact in contacts.items()}
         go = [pk for pk, reason in reasons.items() if not reason]
-        stay = [pk for pk, reason in reasons.items() if reason]
-        cursor.execute(
-            """update delivery_message set state = 'withheld', finished_at = clock_timestamp(), journal_id = null,
-                 reason = held.reason
-               from unnest(%s::uuid[], %s::text[]) as held(id, reason)
-               where delivery_message.id = held.id and state in ('claimed', 'handing_over')""",
-            [stay, [reasons[pk] for pk in stay]],
-        )
+        withhold({pk: reason for pk, reason in reasons.items() if reason})
         cursor.execute(
             """update delivery_message m set state = 'handing_over', handed_over_at = clock_timestamp(),
                  "values" = coalesce(filled.sealed, m."values")
@@ -80,11 +73,13 @@ def give_back(message_ids: Iterable[uuid.UUID]) -> None:
         )
 
 
-def withhold(message_ids: Iterable[uuid.UUID], reason: str) -> None:
-    """Withhold claimed messages that cannot be composed."""
+def withhold(reasons: Mapping[uuid.UUID, str]) -> None:
+    """Withhold claimed messages, each for its reason."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """update delivery_message set state = 'withheld', reason = %s, finished_at = clock_timestamp(),
-                 journal_id = null where id = any(%s) and state in ('claimed', 'handing_over')""",
-            [reason, list(message_ids)],
+            """update delivery_message m set state = 'withheld', finished_at = clock_timestamp(),
+                 journal_id = null, reason = held.reason
+               from unnest(%s::uuid[], %s::text[]) as held(id, reason)
+               where m.id = held.id and m.state in ('claimed', 'handing_over')""",
+            [list(reasons), list(reasons.values())],
         )

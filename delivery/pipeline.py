@@ -15,13 +15,12 @@ from django.conf import settings
 from django.db import connection
 
 from builder.pieces import NotPieces
-from builder.tags import CannotFill
 from campaigns import audience, binding, launch
 from campaigns.models import Campaign, Submission
 from consent import gate
 from consent.locking import database_time
 from delivery import events, freeze, throttle
-from delivery.compose import Letter, Letterhead, letter, letterhead
+from delivery.compose import Letterhead, compose, letterhead
 from delivery.handover import give_back, hand_over, withhold
 from delivery.journal import Journal
 from delivery.models import Message, SendingIP
@@ -39,21 +38,12 @@ def send_slice(sending_ip_id: uuid.UUID, seconds: float = SLICE_SECONDS) -> int:
 
     One process at a time works on an address (an advisory lock); a second returns 0 at once.
     """
-    sending_ip = SendingIP.objects.select_related("organization").get(pk=sending_ip_id)
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [sending_ip.address])
-        if not cursor.fetchone()[0]:
+    sending_ip = SendingIP.objects.get(pk=sending_ip_id)
+    with throttle.alone_on(sending_ip.address) as alone:
+        if not alone:
             return 0
-    try:
         recover(sending_ip)
         return _slice(sending_ip, time.monotonic() + seconds)
-    finally:
-        # On a connection that broke the lock is gone already.
-        if connection.is_usable():
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "select pg_advisory_unlock(hashtextextended(%s, 0))", [sending_ip.address]
-                )
 
 
 def _slice(sending_ip: SendingIP, until: float) -> int:
@@ -113,7 +103,8 @@ class _Run:
             give_back(message.pk for message in claimed)
             launch.hold(self.campaign, reason)
             return 0
-        letters = self._compose(claimed)
+        letters, faulty = compose(self.head, claimed)
+        withhold(faulty)
         composed = [message for message in claimed if message.pk in letters]
         values = {pk: one.values for pk, one in letters.items()}
         marked = hand_over(self.question, self.campaign.pk, composed, values)
@@ -142,21 +133,6 @@ class _Run:
             approved=launch.is_approved(self.campaign, self.submission, database_time()),
             sender_ready=freeze.sender_ready(self.campaign),
         )
-
-    def _compose(self, claimed: Sequence[Message]) -> dict[uuid.UUID, Letter]:
-        """Compose what can be composed; the rest is withheld, each with its reason."""
-        letters = {}
-        for message in claimed:
-            try:
-                message.contact.organization = self.campaign.organization
-                letters[message.pk] = letter(self.head, message, message.contact)
-            except CannotFill as error:
-                log.warning("message %s is withheld: %s", message.pk, error)
-                withhold([message.pk], "missing_value")
-            except Unreadable as error:
-                log.error("message %s is withheld: %s", message.pk, error)
-                withhold([message.pk], "unreadable")
-        return letters
 
     def _renew(self, message_id: uuid.UUID) -> bool:
         """Mark one message again; runs in a thread of its own, with a connection of its own."""

@@ -5,6 +5,8 @@ journal of the process that takes them, before anything is on a wire.
 """
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import connection, transaction
 
@@ -12,6 +14,21 @@ from delivery.models import Message, SendingIP
 
 #: Messages claimed at once: large enough for few transactions, small enough that a pause works within a second.
 SET = 50
+
+
+@contextmanager
+def alone_on(address: str) -> Iterator[bool]:
+    """Hold the advisory lock of a sending address; yield False when another process holds it."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", [address])
+        alone = cursor.fetchone()[0]
+    try:
+        yield alone
+    finally:
+        # On a connection that broke the lock is gone already.
+        if alone and connection.is_usable():
+            with connection.cursor() as cursor:
+                cursor.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", [address])
 
 
 @transaction.atomic
@@ -45,5 +62,7 @@ def claim(sending_ip: SendingIP, journal_id: uuid.UUID, size: int = SET) -> list
         )
         ids = [row[0] for row in cursor.fetchall()]
     return list(
-        Message.objects.filter(pk__in=ids).select_related("contact").order_by("due_at", "pk")
+        Message.objects.filter(pk__in=ids)
+        .select_related("contact__organization")
+        .order_by("due_at", "pk")
     )
