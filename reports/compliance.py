@@ -165,7 +165,9 @@ def _sections(
     uses, unreadable = authority.uses(organization, days)
     forms = {
         str(version.pk): str(version)
-        for version in FormVersion.objects.filter(organization=organization)
+        for version in FormVersion.objects.filter(organization=organization).order_by(
+            "name", "number", "language"
+        )
     }
     found = oversight.decided(organization, book.handed_over())
     accesses = oversight.access(organization, days)

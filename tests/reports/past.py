@@ -3,6 +3,10 @@
 import datetime as dt
 import hashlib
 import itertools
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from accounts.models import Organization, User
@@ -89,12 +93,14 @@ def campaign(
 
 def address(organization: Organization, ip: str = "127.0.0.11") -> SendingIP:
     """Return a sending address, made on first use."""
+    found = SendingIP.objects.filter(organization=organization, address=ip).first()
+    if found is not None:
+        return found
     stream, _ = Stream.objects.get_or_create(organization=organization, kind="marketing")
     pool, _ = IPPool.objects.get_or_create(organization=organization, stream=stream, name="pool")
-    made, _ = SendingIP.objects.get_or_create(
-        organization=organization, pool=pool, address=ip, defaults={"helo": "mail.clinic.example"}
+    return SendingIP.objects.create(
+        organization=organization, pool=pool, address=ip, helo="mail.clinic.example"
     )
-    return made
 
 
 def message(
@@ -117,7 +123,7 @@ def message(
     made = Message.objects.create(
         organization_id=of.organization_id,
         campaign=of,
-        submission=of.submissions.get(),
+        submission_id=_submission_of(of.pk),
         contact=contact,
         state=state,
         reason=reason,
@@ -130,6 +136,11 @@ def message(
     if left and tls:
         receipt(made, tls_version=tls)
     return made
+
+
+@cache
+def _submission_of(campaign_id: uuid.UUID) -> uuid.UUID:
+    return Submission.objects.get(campaign_id=campaign_id).pk
 
 
 def receipt(of: Message, **fields: Any) -> Receipt:
@@ -193,9 +204,7 @@ def opt_out(contact: Contact, at: dt.datetime, **fields: Any) -> OptOut:
 def suppression(contact: Contact, at: dt.datetime, **fields: Any) -> Suppression:
     """Return a suppression of a contact's address recorded at `at`."""
     fields.setdefault("reason", "hard_bounce")
-    made = _fact(
-        Suppression, contact.organization, at, email_digest=contact.email_digest, **fields
-    )
+    made = _fact(Suppression, contact.organization, at, email_digest=contact.email_digest, **fields)
     _vouch(FACT_ACTIONS[Suppression], made)
     return made
 
@@ -215,5 +224,23 @@ def _fact(model: type, organization: Organization, at: dt.datetime, **fields: An
     )
 
 
+_waiting: list[Any] | None = None
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Vouch for all facts that are made inside with one entry of the log, which is much faster."""
+    global _waiting
+    _waiting = []
+    try:
+        yield
+        record("import.applied", organization_id=_waiting[0].organization_id, by=BY, facts=_waiting)
+    finally:
+        _waiting = None
+
+
 def _vouch(action: str, *facts: Any) -> None:
-    record(action, organization_id=facts[0].organization_id, by=BY, facts=facts)
+    if _waiting is None:
+        record(action, organization_id=facts[0].organization_id, by=BY, facts=facts)
+    else:
+        _waiting.extend(facts)

@@ -180,7 +180,9 @@ def test_a_submission_that_does_not_open_covers_nothing(
     past.authorization(person, form, NOON - DAY)
     with connection.cursor() as cursor:
         cursor.execute("set local session_replication_role = replica")
-        cursor.execute("update campaigns_submission set bound = set_byte(bound, 40, 1 - get_byte(bound, 40) % 2)")
+        cursor.execute(
+            "update campaigns_submission set bound = set_byte(bound, 40, 1 - get_byte(bound, 40) % 2)"
+        )
 
     assert authority.uses(clinic, october) == ([Use("MARKETING", None, "none", 1)], 1)
 

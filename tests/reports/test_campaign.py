@@ -34,10 +34,11 @@ def sent(organization: Any, alice: Any, bob: Any) -> Any:
         ("deferred", "soft_network", {}),
         ("cancelled", "cancelled", {}),
     ]
-    for minute, (state, reason, fields) in enumerate(plan):
-        contact = factories.make_contact(organization)
-        at = AT + dt.timedelta(minutes=minute)
-        past.message(made, contact, state, at, reason=reason, **fields)
+    with past.together():
+        for minute, (state, reason, fields) in enumerate(plan):
+            contact = factories.make_contact(organization)
+            at = AT + dt.timedelta(minutes=minute)
+            past.message(made, contact, state, at, reason=reason, **fields)
     return made
 
 
@@ -243,3 +244,11 @@ def test_the_paper_is_a_tagged_pdf(sent: Any, organization: Any) -> None:
 
     assert paper.startswith(b"%PDF-1.7")
     assert b"/Lang (en)" in inside(paper)
+
+
+def test_a_campaigns_name_is_no_formula_in_the_table(organization: Any, alice: Any) -> None:
+    made = past.campaign(organization, AT, author=alice, name="=1+1")
+
+    table = campaign_document.as_csv(results(made), organization).decode()
+
+    assert '"report","campaign","\'=1+1",""' in table

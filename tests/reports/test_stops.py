@@ -43,6 +43,8 @@ def test_a_message_after_an_opt_out_is_found(clinic: Any, october: Any, person: 
     past.opt_out(person, NOON - SECOND)
 
     assert against(clinic, october) == {"opt_out:commercial": 1}
+    # Not once more as a stop of the address.
+    assert stops.address_stops(clinic, october) == (0, 0)
 
 
 def test_a_message_before_an_opt_out_is_not(clinic: Any, october: Any, person: Any) -> None:
@@ -59,9 +61,7 @@ def test_an_opt_out_received_before_but_recorded_after_could_not_be_known(
     assert against(clinic, october) == {}
 
 
-def test_an_opt_out_of_something_else_stops_nothing(
-    clinic: Any, october: Any, person: Any
-) -> None:
+def test_an_opt_out_of_something_else_stops_nothing(clinic: Any, october: Any, person: Any) -> None:
     past.opt_out(person, NOON - DAY, scope="fundraising")
     past.opt_out(person, NOON - DAY, scope="tracking")
 
@@ -161,9 +161,7 @@ def test_the_wish_for_no_email_stops_even_what_is_owed(
     assert against(clinic, october) == {"no_email": 2}
 
 
-def test_a_message_to_a_suppressed_address_is_found(
-    clinic: Any, october: Any, person: Any
-) -> None:
+def test_a_message_to_a_suppressed_address_is_found(clinic: Any, october: Any, person: Any) -> None:
     past.suppression(person, NOON - DAY)
 
     assert stops.address_stops(clinic, october) == (1, 0)
