@@ -38,111 +38,24 @@ class Purpose:
 
 _PROMOTION = frozenset({"all", "commercial"})
 _CARE = frozenset({"all", "care"})
+_FUNDRAISING = frozenset({"all", "fundraising"})
+_NOTHING: frozenset[str] = frozenset()
 
+# fmt: off
 _TABLE = (
-    Purpose(
-        "TREATMENT",
-        "Treatment or care coordination for the person",
-        "164.501 Marketing (2)(ii)(A)",
-        False,
-        Remuneration.NONE,
-        _CARE,
-        "care",
-        False,
-    ),
-    Purpose(
-        "OWN_PRODUCT",
-        "Our own health service, or one in the plan",
-        "164.501 Marketing (2)(ii)(B)",
-        False,
-        Remuneration.NONE,
-        _PROMOTION,
-        "commercial",
-        True,
-    ),
-    Purpose(
-        "CASE_MGMT",
-        "Case management or care alternatives",
-        "164.501 Marketing (2)(ii)(C)",
-        False,
-        Remuneration.NONE,
-        _CARE,
-        "care",
-        False,
-    ),
-    Purpose(
-        "REFILL",
-        "Refill reminder for a current prescription",
-        "164.501 Marketing (2)(i)",
-        False,
-        Remuneration.COST,
-        _CARE,
-        "care",
-        False,
-        available=False,
-    ),
-    Purpose(
-        "GOV_PROGRAM",
-        "A public programme",
-        "HHS commentary on 164.501",
-        False,
-        Remuneration.NONE,
-        _CARE,
-        "care",
-        False,
-    ),
-    Purpose(
-        "GENERAL_HEALTH",
-        "General health information, nothing for sale",
-        "HHS commentary on 164.501",
-        False,
-        Remuneration.NONE,
-        _CARE,
-        "care",
-        False,
-    ),
-    Purpose(
-        "FUNDRAISING",
-        "Raising funds for ourselves",
-        "164.514(f)",
-        False,
-        Remuneration.NONE,
-        frozenset({"all", "fundraising"}),
-        "fundraising",
-        False,
-    ),
-    Purpose(
-        "MARKETING",
-        "Promotion of a product or service",
-        "164.508(a)(3)",
-        True,
-        Remuneration.NONE,
-        _PROMOTION,
-        "commercial",
-        True,
-    ),
-    Purpose(
-        "MARKETING_PAID",
-        "Promotion that a third party pays for",
-        "164.508(a)(3)(ii)",
-        True,
-        Remuneration.REQUIRED,
-        _PROMOTION,
-        "commercial",
-        True,
-    ),
-    Purpose(
-        "TRANSACTIONAL_OPS",
-        "A bill, an appointment, an account notice",
-        "164.506",
-        False,
-        Remuneration.NONE,
-        frozenset(),
-        "care",
-        False,
-        part2=True,
-    ),
+    #       code                 in words                                             where the rule stands            authorization      who may pay            stopped by    "stop" means  ad
+    Purpose("TREATMENT",         "Treatment or care coordination for the person",     "164.501 Marketing (2)(ii)(A)",  False, Remuneration.NONE,     _CARE,        "care",        False),
+    Purpose("OWN_PRODUCT",       "Our own health service, or one in the plan",        "164.501 Marketing (2)(ii)(B)",  False, Remuneration.NONE,     _PROMOTION,   "commercial",  True),
+    Purpose("CASE_MGMT",         "Case management or care alternatives",              "164.501 Marketing (2)(ii)(C)",  False, Remuneration.NONE,     _CARE,        "care",        False),
+    Purpose("REFILL",            "Refill reminder for a current prescription",        "164.501 Marketing (2)(i)",      False, Remuneration.COST,     _CARE,        "care",        False, available=False),
+    Purpose("GOV_PROGRAM",       "A public programme",                                "HHS commentary on 164.501",     False, Remuneration.NONE,     _CARE,        "care",        False),
+    Purpose("GENERAL_HEALTH",    "General health information, nothing for sale",      "HHS commentary on 164.501",     False, Remuneration.NONE,     _CARE,        "care",        False),
+    Purpose("FUNDRAISING",       "Raising funds for ourselves",                       "164.514(f)",                    False, Remuneration.NONE,     _FUNDRAISING, "fundraising", False),
+    Purpose("MARKETING",         "Promotion of a product or service",                 "164.508(a)(3)",                 True,  Remuneration.NONE,     _PROMOTION,   "commercial",  True),
+    Purpose("MARKETING_PAID",    "Promotion that a third party pays for",             "164.508(a)(3)(ii)",             True,  Remuneration.REQUIRED, _PROMOTION,   "commercial",  True),
+    Purpose("TRANSACTIONAL_OPS", "A bill, an appointment, an account notice",         "164.506",                       False, Remuneration.NONE,     _NOTHING,     "care",        False, part2=True),
 )
+# fmt: on
 
 #: Purposes by code. Sale of PHI (164.502(a)(5)(ii)) is absent on purpose: there is no such feature.
 PURPOSES: dict[str, Purpose] = {purpose.code: purpose for purpose in _TABLE}
