@@ -29,7 +29,7 @@ REASONS: dict[str, str] = {
     "stream_paused": "The stream is paused.",
     "campaign_not_approved": "The campaign is not approved as it stands.",
     "sender_not_ready": "The sending domain or the postal address is not set up.",
-    "purpose_refused": "The purpose does not fit who pays, or asks for facts that are not held.",
+    "purpose_refused": "The purpose does not fit who pays or which data is used, or asks for facts not held.",
     # 4 the person and the address
     "deceased": "The person has died.",
     "merged": "The record was merged into another.",
@@ -134,6 +134,8 @@ def campaign_reason(question: Ask, *, today: dt.date) -> str:
     if question.sender_ready is False or not organization.postal_address.strip():
         return "sender_not_ready"
     if not rule.available:
+        return "purpose_refused"
+    if rule.data_classes is not None and not question.data_classes <= rule.data_classes:
         return "purpose_refused"
     if rule.remuneration is Remuneration.NONE and paid:
         return "purpose_refused"

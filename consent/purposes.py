@@ -22,6 +22,7 @@ class Purpose:
     `available`: whether we hold the facts that the rule needs; else the gate refuses.
     `part2`: whether records of substance use treatment may be used for it without a consent of their own
     (42 CFR 2.31, 2.33: treatment, payment and operations under a single consent, never promotion).
+    `data_classes`: the only classes of data that segment and merge tags may use; None: no limit of its own.
     """
 
     code: str
@@ -34,12 +35,16 @@ class Purpose:
     commercial: bool
     part2: bool = False
     available: bool = True
+    data_classes: frozenset[str] | None = None
 
 
 _PROMOTION = frozenset({"all", "commercial"})
 _CARE = frozenset({"all", "care"})
 _FUNDRAISING = frozenset({"all", "fundraising"})
 _NOTHING: frozenset[str] = frozenset()
+#: 164.514(f)(1)(i) to (vi) allows a little more (dates of care, department); a diagnosis cannot be told from
+#: those by its class, so none of that class is used.
+_NO_CARE_DATA = frozenset({"contact", "demographic", "organization"})
 
 # fmt: off
 _TABLE = (
@@ -50,7 +55,7 @@ _TABLE = (
     Purpose("REFILL",            "Refill reminder for a current prescription",        "164.501 Marketing (2)(i)",      False, Remuneration.COST,     _CARE,        "care",        False, available=False),
     Purpose("GOV_PROGRAM",       "A public programme",                                "HHS commentary on 164.501",     False, Remuneration.NONE,     _CARE,        "care",        False),
     Purpose("GENERAL_HEALTH",    "General health information, nothing for sale",      "HHS commentary on 164.501",     False, Remuneration.NONE,     _CARE,        "care",        False),
-    Purpose("FUNDRAISING",       "Raising funds for ourselves",                       "164.514(f)",                    False, Remuneration.NONE,     _FUNDRAISING, "fundraising", False),
+    Purpose("FUNDRAISING",       "Raising funds for ourselves",                       "164.514(f)",                    False, Remuneration.NONE,     _FUNDRAISING, "fundraising", False, data_classes=_NO_CARE_DATA),
     Purpose("MARKETING",         "Promotion of a product or service",                 "164.508(a)(3)",                 True,  Remuneration.NONE,     _PROMOTION,   "commercial",  True),
     Purpose("MARKETING_PAID",    "Promotion that a third party pays for",             "164.508(a)(3)(ii)",             True,  Remuneration.REQUIRED, _PROMOTION,   "commercial",  True),
     Purpose("TRANSACTIONAL_OPS", "A bill, an appointment, an account notice",         "164.506",                       False, Remuneration.NONE,     _NOTHING,     "care",        False, part2=True),

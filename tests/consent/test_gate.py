@@ -357,6 +357,12 @@ def test_a_paid_purpose_without_payer_or_amount_is_refused(organization):
         assert gate.campaign_reason(question, today=TODAY) == "purpose_refused"
 
 
+def test_fundraising_uses_no_treatment_data(organization):
+    for classes, why in (({"contact", "demographic"}, ""), ({"treatment"}, "purpose_refused")):
+        question = gate.ask(organization, "FUNDRAISING", data_classes=frozenset(classes))
+        assert gate.campaign_reason(question, today=TODAY) == why
+
+
 def test_a_purpose_whose_facts_are_not_held_is_refused(organization):
     question = gate.ask(organization, "REFILL")
 
