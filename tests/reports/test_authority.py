@@ -190,13 +190,14 @@ def test_a_submission_that_does_not_open_covers_nothing(
 def test_authorizations_are_counted_by_what_became_of_them(clinic: Any, october: Any) -> None:
     form = factories.make_form(clinic, name="Marketing")
     before, within, after = NOON - 30 * DAY, NOON, NOON + 30 * DAY
-    people = [factories.make_contact(clinic) for _ in range(9)]
+    people = [factories.make_contact(clinic) for _ in range(10)]
     past.authorization(people[0], form, before)  # in force
     past.authorization(people[1], form, within)  # recorded, in force
     past.authorization(people[2], form, within, copy_given_on=None)  # recorded, not usable
     past.authorization(people[3], form, after)  # later: none of it
     past.revocation(past.authorization(people[4], form, before), within)  # revoked
     past.revocation(past.authorization(people[5], form, before), within, kind="known_false")
+    past.revocation(past.authorization(people[9], form, before), within, kind="event_occurred")
     past.authorization(people[6], form, before, expires_on=dt.date(2026, 10, 31))  # both
     past.authorization(people[7], form, before, expires_on=dt.date(2026, 10, 30))  # expired
     past.revocation(
@@ -210,7 +211,7 @@ def test_authorizations_are_counted_by_what_became_of_them(clinic: Any, october:
         recorded=2,
         without_copy=1,
         revoked=1,
-        ended_otherwise=1,
+        ended_otherwise=2,
         expired=2,
         in_force=3,
     )

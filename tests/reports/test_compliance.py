@@ -117,6 +117,40 @@ def test_few_substance_use_records_are_hidden_with_a_larger_number(
     }
 
 
+def test_the_forms_of_a_hidden_purpose_are_not_told(
+    clinic: Any, autumn: Any, alice: Any, bob: Any
+) -> None:
+    autumn.messages.filter(pk__in=list(autumn.messages.values_list("pk", flat=True)[6:])).update(
+        state="cancelled"
+    )
+    care = past.campaign(clinic, NOON, author=alice, approver=bob)
+    for _ in range(20):
+        past.message(care, factories.make_contact(clinic))
+
+    report = compliance.report(clinic, *OCTOBER)
+
+    assert texts(report, "sendings", "purposes") == {
+        "TREATMENT": "hidden",
+        "MARKETING": "hidden",
+        "total": "26",
+    }
+    assert texts(report, "sendings", "forms_marketing") == {"total": "hidden"}
+
+
+def test_a_few_messages_are_broken_down_neither_by_purpose_nor_by_form(
+    clinic: Any, autumn: Any
+) -> None:
+    autumn.messages.filter(pk__in=list(autumn.messages.values_list("pk", flat=True)[5:])).update(
+        state="cancelled"
+    )
+
+    report = compliance.report(clinic, *OCTOBER)
+
+    assert texts(report, "sendings", "purposes") == {"total": "5"}
+    assert texts(report, "sendings", "forms_marketing") == {"total": "hidden"}
+    assert b"%PDF" in compliance.as_pdf(report)
+
+
 def test_a_day_is_the_organizations_day_though_clocks_change(
     clinic: Any, alice: Any, bob: Any
 ) -> None:
