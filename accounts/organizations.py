@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from accounts.models import Membership, Organization, Role, User
 from audit.record import record
@@ -37,6 +38,24 @@ def create(
     record("organization.created", organization_id=organization.pk, by=by, target=organization)
     record("key.created", organization_id=organization.pk, by=by, target=organization)
     return organization
+
+
+@transaction.atomic
+def stop_sending(organization: Organization, *, by: User | str) -> None:
+    """The kill switch: from this commit on nothing more is handed over, whatever is scheduled or on its way."""
+    Organization.objects.filter(pk=organization.pk, sending_stopped_at__isnull=True).update(
+        sending_stopped_at=Now()
+    )
+    organization.refresh_from_db()
+    record("sending.stopped", organization_id=organization.pk, by=by, target=organization)
+
+
+@transaction.atomic
+def allow_sending(organization: Organization, *, by: User | str) -> None:
+    """Let the organization send again; campaigns that were paused meanwhile stay so until somebody resumes them."""
+    Organization.objects.filter(pk=organization.pk).update(sending_stopped_at=None)
+    organization.refresh_from_db()
+    record("sending.resumed", organization_id=organization.pk, by=by, target=organization)
 
 
 @transaction.atomic

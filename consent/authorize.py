@@ -36,6 +36,8 @@ class Refused(Exception):
 def missing_elements(version: FormVersion) -> dict[str, str]:
     """Return what the form still lacks to be valid: column and citation."""
     lacks = {name: cite for name, cite in REQUIRED.items() if not getattr(version, name)}
+    if version.organization.name not in version.disclosers:
+        lacks["disclosers"] = "164.508(c)(1)(ii)"
     if (version.expires_after_days is None) == (not version.expiry_event):
         lacks["expires_after_days"] = "164.508(c)(1)(v)"
     if set(version.purposes) - set(PURPOSES):

@@ -61,7 +61,9 @@ def letterhead(campaign: Campaign, submission: Submission) -> Letterhead:
     Raises DkimKey.DoesNotExist when the domain has no key: an unsigned message never leaves.
     """
     sender, domain = campaign.sender, campaign.sender.domain
-    signing = domain.dkim_keys.filter(retired_at__isnull=True).latest("created_at")
+    signing = domain.dkim_keys.filter(retired_at__isnull=True, used_from__isnull=False).latest(
+        "used_from"
+    )
     pieces = Pieces.from_bytes(bytes(submission.pieces))
     address = f" <{sender.address}>".encode()
     return Letterhead(

@@ -25,14 +25,14 @@ def add_domain(organization: Organization, domain: str, *, by: User | str) -> Se
     row = SendingDomain.objects.create(
         organization=organization, domain=name, bounce_domain=f"bounce.{name}"
     )
-    new_key(row, by=by)
+    use_key(new_key(row, by=by), by=by)
     record("domain.created", organization_id=organization.pk, by=by, target=row)
     return row
 
 
 @transaction.atomic
 def new_key(domain: SendingDomain, *, by: User | str) -> DkimKey:
-    """Make the domain's next DKIM key (RSA 2048, RFC 8301); older ones stay until they are retired."""
+    """Make the domain's next DKIM key (RSA 2048, RFC 8301); publish its record, then `use_key` it."""
     private, public = dkim.new_key()
     key = DkimKey.objects.create(
         organization_id=domain.organization_id,
@@ -43,6 +43,13 @@ def new_key(domain: SendingDomain, *, by: User | str) -> DkimKey:
     )
     record("key.created", organization_id=domain.organization_id, by=by, target=key)
     return key
+
+
+@transaction.atomic
+def use_key(key: DkimKey, *, by: User | str) -> None:
+    """Sign with this key from now on; the one before stays published until it is retired."""
+    DkimKey.objects.filter(pk=key.pk).update(used_from=database_time())
+    record("key.rotated", organization_id=key.organization_id, by=by, target=key)
 
 
 def records(organization: Organization) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ them. A hard bounce suppresses its address in the same transaction.
 """
 
 import datetime as dt
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -30,6 +30,9 @@ EVENTS = {
     "failed": Event.Type.BOUNCED,
 }
 FIRST_RETRY_SECONDS = 300
+#: After so many connections that failed or replies that were lost, a destination rests for so long.
+FAILURES_IN_A_ROW = 3
+CLOSED_FOR = dt.timedelta(minutes=5)
 
 
 @transaction.atomic
@@ -73,7 +76,7 @@ def record_attempts(
         facts=[*receipts, *events],
         detail=dict(Counter(row["state"] for row in rows)),
     )
-    _learn_tls(attempts, now)
+    _learn(attempts, now)
     _suppress(campaign.organization, rows)
 
 
@@ -155,20 +158,37 @@ def _receipt(
     )
 
 
-def _learn_tls(attempts: Sequence[Attempt], now: dt.datetime) -> None:
-    """Remember which destinations offer TLS, so that a campaign can show it before it is sent."""
-    seen: dict[str, list] = {Destination.Tls.OFFERED: [], Destination.Tls.ABSENT: []}
+def _learn(attempts: Sequence[Attempt], now: dt.datetime) -> None:
+    """Remember of each destination whether it offers TLS and whether it answers.
+
+    Three failures in a row close it for a while, so that a dead server does not hold up the others' mail.
+    """
+    places = dict(
+        Message.objects.filter(pk__in=[one.letter.message_id for one in attempts]).values_list(
+            "pk", "destination_id"
+        )
+    )
+    by_place: dict[object, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        if attempt.tls is not None:
-            seen[Destination.Tls.OFFERED].append(attempt.letter.message_id)
-        elif attempt.reason == "no_tls":
-            seen[Destination.Tls.ABSENT].append(attempt.letter.message_id)
-    for tls, ids in seen.items():
-        if ids:
-            destinations = Message.objects.filter(pk__in=ids).values("destination_id")
-            Destination.objects.filter(pk__in=destinations).exclude(tls=tls).update(
-                tls=tls, tls_seen_at=now
-            )
+        by_place[places[attempt.letter.message_id]].append(attempt)
+    for place in Destination.objects.filter(pk__in=by_place).order_by("pk").select_for_update():
+        before = (place.tls, place.failures, place.closed_until)
+        for attempt in by_place[place.pk]:
+            _note(place, attempt, now)
+        if (place.tls, place.failures, place.closed_until) != before:
+            place.save(update_fields=["tls", "tls_seen_at", "failures", "closed_until"])
+
+
+def _note(place: Destination, attempt: Attempt, now: dt.datetime) -> None:
+    if attempt.tls is not None or attempt.reason == "no_tls":
+        tls = Destination.Tls.ABSENT if attempt.tls is None else Destination.Tls.OFFERED
+        place.tls, place.tls_seen_at = tls, now
+    if attempt.ending == "in_doubt" or (attempt.tls is None and attempt.ending == "deferred"):
+        place.failures += 1
+        if place.failures >= FAILURES_IN_A_ROW:
+            place.closed_until = now + CLOSED_FOR
+    elif attempt.tls is not None:
+        place.failures, place.closed_until = 0, None
 
 
 def _suppress(organization: Organization, rows: list[dict]) -> None:

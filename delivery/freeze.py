@@ -194,7 +194,8 @@ def sender_ready(campaign: Campaign) -> bool:
     """Say whether the sending domain is verified and has a signing key (check 3)."""
     domain = campaign.sender.domain
     return (
-        domain.verified_at is not None and domain.dkim_keys.filter(retired_at__isnull=True).exists()
+        domain.verified_at is not None
+        and domain.dkim_keys.filter(retired_at__isnull=True, used_from__isnull=False).exists()
     )
 
 

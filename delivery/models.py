@@ -72,7 +72,7 @@ class SendingIP(models.Model):
 
 
 class DkimKey(models.Model):
-    """A signing key of a sending domain; the newest that is not retired signs."""
+    """A signing key of a sending domain; the newest that is in use signs, others are published or to be."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
@@ -82,6 +82,8 @@ class DkimKey(models.Model):
     #: The TXT record to publish.
     public_txt = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
+    #: Set once its record is published: signing with a key that nobody can look up fails everywhere.
+    used_from = models.DateTimeField(null=True, blank=True)
     retired_at = models.DateTimeField(null=True, blank=True)
 
     objects = PhiManager()

@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, task_prerun
+from celery.signals import beat_init, celeryd_init, setup_logging, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hipaamail.settings")
 
@@ -17,9 +17,10 @@ def keep_our_logging(**_: object) -> None:
     """Keep Celery from adding handlers of its own, which are not redacted."""
 
 
+@beat_init.connect
 @celeryd_init.connect
 def refuse_an_unsafe_setting(**_: object) -> None:
-    """Run the security checks, which a worker would not run by itself."""
+    """Run the security checks, which workers and beat would not run by themselves."""
     from phi.checks import insist
 
     insist()

@@ -1,6 +1,7 @@
 """All settings, read top to bottom; `manage.py check --deploy` refuses bad values."""
 
 import base64
+import logging
 import os
 import sys
 from pathlib import Path
@@ -293,3 +294,5 @@ LOGGING = {
     },
 }
 LOGGING_CONFIG = "logging.config.dictConfig"
+# A record that cannot be formatted is dropped; else Python prints its arguments, unredacted.
+logging.raiseExceptions = not PRODUCTION

@@ -35,6 +35,24 @@ __all__ = [
 ]
 
 
+#: Plain values are filled up to a multiple of this many bytes: the length of a sealed one would tell
+#: "male" from "female", and a short name from a long one.
+PADDED_TO = 32
+
+
+def padded(plain: bytes) -> bytes:
+    """Return a value filled up to the next multiple, with at least one byte (ISO/IEC 7816-4)."""
+    return plain + b"\x80" + bytes(-(len(plain) + 1) % PADDED_TO)
+
+
+def unpadded(plain: bytes) -> bytes:
+    """Return what `padded` was given; raises Unreadable for anything that it did not make."""
+    bare = plain.rstrip(b"\0")
+    if len(plain) % PADDED_TO or not bare.endswith(b"\x80"):
+        raise Unreadable("not a padded value")
+    return bare[:-1]
+
+
 class Sealed(bytes):
     """A value as the database holds it; what `values_list()` gives."""
 
@@ -105,12 +123,13 @@ class Encrypted(emf.EncryptedMixin):
         except UnicodeEncodeError:
             raise ValueError(f"{self}: not Unicode text.") from None
         bound = self._bound(organization_id, row_id)
-        return Sealed(seal_bytes(organization_id, plain, bound, purpose=self.purpose))
+        return Sealed(seal_bytes(organization_id, padded(plain), bound, purpose=self.purpose))
 
     def open(self, sealed: bytes, organization_id: uuid.UUID, row_id: uuid.UUID) -> Any:
         """Return the value sealed for this very row; raises Unreadable, naming the column and the row."""
         try:
-            plain = open_bytes(organization_id, sealed, self._bound(organization_id, row_id))
+            bound = self._bound(organization_id, row_id)
+            plain = unpadded(open_bytes(organization_id, sealed, bound))
         except Unreadable as error:
             raise Unreadable(f"{self} of row {row_id}: {error}") from None
         return self.from_bytes(plain)

@@ -265,7 +265,7 @@ CLEAR: dict[str, dict[str, str]] = {
         **_each("id", ID),
         **_each("organization domain", LINK),
         **_each("selector public_txt", "public in DNS"),
-        **_each("created_at retired_at", TIME),
+        **_each("created_at used_from retired_at", TIME),
     },
     "delivery.Destination": {
         **_each("id", ID),

@@ -235,3 +235,17 @@ def test_the_session_number_is_part_of_the_hash_and_cannot_be_moved_into_the_pas
     alice.session_number += 1
 
     assert alice.get_session_auth_hash() != first
+
+
+def test_the_kill_switch_stops_the_organization_and_is_on_record(organization, other_organization):
+    organizations.stop_sending(organization, by="system:tests")
+    first = organization.sending_stopped_at
+    organizations.stop_sending(organization, by="system:tests")
+    other_organization.refresh_from_db()
+
+    assert organization.sending_stopped_at == first is not None
+    assert other_organization.sending_stopped_at is None
+    assert Entry.objects.filter(action="sending.stopped").count() == 2
+
+    organizations.allow_sending(organization, by="system:tests")
+    assert organization.sending_stopped_at is None

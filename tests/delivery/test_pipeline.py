@@ -16,8 +16,8 @@ from consent import gate, stop
 from consent.authorize import revoke
 from consent.locking import database_time
 from consent.models import Suppression
-from delivery import freeze, pipeline, throttle, unsubscribe
-from delivery.domains import records
+from delivery import compose, freeze, pipeline, throttle, unsubscribe
+from delivery.domains import new_key, records, use_key
 from delivery.handover import hand_over
 from delivery.journal import Journal
 from delivery.models import Destination, Event, Message, Receipt
@@ -464,3 +464,46 @@ def test_an_old_mark_is_made_again_before_the_bytes(ann, due, addresses, inbox, 
 
     assert asked == [Message.objects.get(campaign=campaign).pk]
     assert inbox.received() == []
+
+
+def test_a_destination_that_does_not_answer_rests_and_the_others_go_on(
+    organization, form, due, addresses, inbox, settings
+):
+    for number in range(4):
+        make_authorized(organization, form, email=f"p{number}@dead.example")
+    make_authorized(organization, form, email="ann@mail.example")
+    settings.HIPAAMAIL_ROUTES = f"{inbox.routes},dead.example=127.0.0.1:9"
+    campaign = due()
+
+    send(addresses)
+
+    dead = Message.objects.filter(campaign=campaign, state="deferred").first()
+    place = Destination.objects.get(pk=dead.destination_id)
+    assert place.failures >= 3
+    assert place.closed_until > database_time()
+    assert [one.envelope_to for one in inbox.received()] == ["ann@mail.example"]
+    Message.objects.filter(state="deferred").update(due_at=database_time())
+    assert send(addresses) == 0
+
+
+def test_a_destination_that_answers_again_is_open(organization, form, due, addresses, inbox):
+    make_authorized(organization, form, email="ann@mail.example")
+    due()
+    Destination.objects.update(failures=2)
+
+    send(addresses)
+
+    place = Destination.objects.get()
+    assert (place.failures, place.closed_until, place.tls) == (0, None, "offered")
+
+
+def test_a_new_signing_key_signs_only_once_it_is_in_use(ann, due, addresses, inbox):
+    campaign = due()
+    domain = campaign.sender.domain
+    fresh = new_key(domain, by="system:tests")
+    send(addresses)
+    assert b"s=hm1;" in inbox.received()[0].message
+
+    use_key(fresh, by="system:tests")
+
+    assert compose.letterhead(campaign, campaign.latest_submission()).selector == "hm2"
