@@ -27,6 +27,10 @@ from phi.keys import Unreadable
 log = logging.getLogger(__name__)
 
 
+class NoAddress(Exception):
+    """The person has no address any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letterhead:
     """What all messages of a campaign share, made once for each slice of work."""
@@ -95,6 +99,11 @@ def compose(
         except CannotFill as error:
             log.warning("message %s is withheld: %s", message.pk, error)
             faulty[message.pk] = "unusable_value"
+        except dkim.BadHeaders as error:
+            log.error("message %s is withheld: %s", message.pk, error)
+            faulty[message.pk] = "unusable_value"
+        except NoAddress:
+            faulty[message.pk] = "no_address"
         except Unreadable as error:
             log.error("message %s is withheld: %s", message.pk, error)
             faulty[message.pk] = "unreadable"
@@ -105,12 +114,14 @@ def letter(head: Letterhead, message: Message, contact: Contact) -> Letter:
     """Compose one message.
 
     Raises builder.tags.CannotFill when a tag has neither value nor fallback, or a value that may not stand
-    there, and phi.keys.Unreadable when a value does not open; both hold this message and no other.
+    there, NoAddress, and phi.keys.Unreadable when a value does not open; each holds this message and no other.
     """
     values: dict[str, Value] = values_for(contact, head.tags)
     stop = unsubscribe.url(message.pk)
     filled = fill(head.pieces, {**values, "unsubscribe_url": stop})
     rcpt = contact.email
+    if rcpt is None:
+        raise NoAddress
     lines: list[tuple[bytes, bytes]] = [
         (b"From", head.sender),
         (b"To", b"<" + rcpt.encode() + b">"),

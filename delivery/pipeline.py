@@ -21,7 +21,7 @@ from consent import gate
 from consent.locking import database_time
 from delivery import events, freeze, throttle
 from delivery.compose import Letterhead, compose, letterhead
-from delivery.handover import give_back, hand_over, withhold
+from delivery.handover import give_back, hand_over
 from delivery.journal import Journal
 from delivery.models import Message, SendingIP
 from delivery.recover import recover
@@ -85,6 +85,7 @@ class _Run:
         self.submission: Submission = self.campaign.latest_submission()
         self.policy = binding.transport_policy(self.campaign)
         self.head: Letterhead | None = None
+        self.claimed: dict[uuid.UUID, Message] = {}
         self.sending_ip = sending_ip
         self.lines = Lines(
             source_ip=sending_ip.address,
@@ -103,11 +104,10 @@ class _Run:
             give_back(message.pk for message in claimed)
             launch.hold(self.campaign, reason)
             return 0
-        letters, faulty = compose(self.head, claimed)
-        withhold(faulty)
-        composed = [message for message in claimed if message.pk in letters]
+        letters, faults = compose(self.head, claimed)
         values = {pk: one.values for pk, one in letters.items()}
-        marked = hand_over(self.question, self.campaign.pk, composed, values)
+        self.claimed = {message.pk: message for message in claimed}
+        marked = hand_over(self.question, self.campaign.pk, claimed, values, faults)
         attempts = runner.run(self.lines.send([letters[pk] for pk in letters if pk in marked]))
         events.record_attempts(self.campaign, self.sending_ip, self.policy, attempts)
         return len(attempts)
@@ -137,7 +137,8 @@ class _Run:
     def _renew(self, message_id: uuid.UUID) -> bool:
         """Mark one message again; runs in a thread of its own, with a connection of its own."""
         try:
-            message = Message.objects.filter(pk=message_id)
-            return bool(hand_over(self.question, self.campaign.pk, message))
+            # The message as it was composed: for the address that the person had then.
+            message = self.claimed[message_id]
+            return bool(hand_over(self.question, self.campaign.pk, [message]))
         finally:
             connection.close()

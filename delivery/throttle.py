@@ -42,6 +42,7 @@ def claim(sending_ip: SendingIP, journal_id: uuid.UUID, size: int = SET) -> list
             """with due as (
                  select m.id, m.campaign_id from delivery_message m
                  join campaigns_campaign c on c.id = m.campaign_id and c.status = 'sending'
+                   and (c.latest_at is null or c.latest_at > statement_timestamp())
                  join delivery_sendingip i on i.id = m.sending_ip_id and i.is_open
                  join delivery_ippool p on p.id = i.pool_id
                  join delivery_stream s on s.id = p.stream_id and s.is_open
