@@ -1,12 +1,12 @@
 """All settings, read top to bottom; `manage.py check --deploy` refuses bad values."""
 
-import base64
 import logging
 import os
 import sys
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+from kombu import Queue
 
 from hipaamail import env, keyring
 
@@ -53,10 +53,8 @@ SECRET_KEY = _keys.text("HIPAAMAIL_SECRET_KEY")
 MASTER_KEYS = _keys.bytes_list("HIPAAMAIL_MASTER_KEY")
 #: Ed25519 key (32 raw bytes) that signs the audit log's blocks.
 AUDIT_SIGNING_KEY = _keys.one_bytes("HIPAAMAIL_AUDIT_KEY")
-#: Public keys (32 raw bytes) that signed earlier blocks, after a change of the signing key.
-AUDIT_TRUSTED_KEYS = [
-    base64.b64decode(word, validate=True) for word in env.words("HIPAAMAIL_AUDIT_TRUSTED_KEYS")
-]
+#: Public keys (hexadecimal, as verify_audit prints them) of blocks that were signed before the key was changed.
+AUDIT_TRUSTED_KEYS = [bytes.fromhex(word) for word in env.words("HIPAAMAIL_AUDIT_TRUSTED_KEYS")]
 #: Key of envelope-sender and unsubscribe tokens.
 TOKEN_KEY = _keys.one_bytes("HIPAAMAIL_TOKEN_KEY")
 #: Earlier ones, whose tokens are still good.
@@ -223,7 +221,11 @@ CELERY_BROKER_URL = BROKER_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+#: The dedicated addresses that this host owns and binds to; each is a queue.
+SENDING_IPS = env.words("HIPAAMAIL_SENDING_IPS", "" if PRODUCTION else "127.0.0.11,127.0.0.12")
 CELERY_TASK_DEFAULT_QUEUE = "default"
+#: What a worker without -Q consumes: everything general, and the queues of this host's own addresses.
+CELERY_TASK_QUEUES = [Queue("default"), *(Queue(f"ip-{address}") for address in SENDING_IPS)]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 #: Without it Celery closes the database connection before and after each task (84 instead of 432 tasks/s).
@@ -259,8 +261,6 @@ CELERY_BEAT_SCHEDULE = {
 HIPAAMAIL_ROUTES = env.text("HIPAAMAIL_ROUTES")
 #: Routes in production need this word as well (delivery.E001).
 HIPAAMAIL_ALLOW_ROUTES = env.flag("HIPAAMAIL_ALLOW_ROUTES")
-#: The dedicated addresses that this host owns and binds to; each is a queue.
-SENDING_IPS = env.words("HIPAAMAIL_SENDING_IPS", "" if PRODUCTION else "127.0.0.11,127.0.0.12")
 #: Journals of what was on the wire, one a sending process (delivery/journal.py).
 JOURNAL_DIR = Path(env.text("HIPAAMAIL_JOURNAL_DIR", str(STATE_DIR / "journals")))
 #: Seconds before the first retry of a deferred message; doubles from there.

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from audit.record import record
 from audit.seal import seal
+from audit.signing import trusted_keys
 from audit.verify import Verification, verify
 from phi.keys import PLATFORM
 
@@ -53,6 +54,10 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
 
+def _public_keys() -> list[str]:
+    return sorted(key.hex() for key in trusted_keys())
+
+
 def _as_json(outcome: Verification, seconds: float) -> str:
     return json.dumps(
         {
@@ -62,6 +67,7 @@ def _as_json(outcome: Verification, seconds: float) -> str:
             "facts": outcome.facts,
             "unsealed": outcome.unsealed,
             "head": outcome.head,
+            "public_keys": _public_keys(),
             "verified_at": outcome.verified_at.isoformat(),
             "cpu_seconds": round(seconds, 3),
             "counts": outcome.counts,
@@ -77,6 +83,7 @@ def _as_text(outcome: Verification) -> str:
         f"{outcome.entries} entries, of which {outcome.unsealed} not yet sealed; {outcome.blocks} blocks; "
         f"{outcome.facts} rows that entries vouch for.",
         f"Newest block: {outcome.head}",
+        f"Public keys: {', '.join(_public_keys())}",
     ]
     for code, count in outcome.counts.items():
         listed = [finding for finding in outcome.findings if finding.code == code]
