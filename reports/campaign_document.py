@@ -9,7 +9,7 @@ from files import pdf
 from reports import document as documents
 from reports import words
 from reports.campaign import CHAIN, Results
-from reports.chapter_sending import counted
+from reports.counted import counted
 from reports.document import Column, Document, Finding, Row, Section, Table
 from reports.small_cells import Cell, lone, part, shown
 from reports.words import count_of

@@ -2,7 +2,7 @@
 
 from reports import words
 from reports.authority import Standing, Use
-from reports.chapter_sending import bars
+from reports.counted import bars
 from reports.document import Column, Finding, Row, Section, Table
 from reports.small_cells import Cell, shown
 from reports.stops import Stop, Wish

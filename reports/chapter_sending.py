@@ -1,21 +1,19 @@
-"""The report's chapters on sending: for which purpose and on what authority, what was held back, how it travelled."""
+"""The report's chapters on sending: for which purpose and on what authority, and what was held back."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 
-from consent.models import Suppression
 from consent.purposes import PURPOSES
-from delivery.models import Event, Message
+from delivery.models import Message
 from reports import words
 from reports.authority import Use
-from reports.document import Column, Finding, Row, Section, Table
-from reports.ledger import OPEN, Encryption, Ledger
-from reports.small_cells import HIDDEN, Breakdown, Cell, breakdown, shown
+from reports.counted import MESSAGES, bars, counted
+from reports.document import Finding, Row, Section, Table
+from reports.ledger import OPEN, Ledger
+from reports.small_cells import shown
 from reports.words import count_of
 
 State = Message.State
-MESSAGES = Column("messages", "Messages")
-GOOD_TLS = frozenset({"TLSv1.2", "TLSv1.3"})
 
 #: The law behind a reason for holding a message back, where there is one.
 CITATIONS = {
@@ -37,108 +35,22 @@ CITATIONS = {
 }
 
 
-def bars(cells: Iterable[Cell]) -> list[float | None]:
-    """Return each number's part of the largest one shown, as the length of its bar; None where it is hidden."""
-    values = [cell.value for cell in cells]
-    largest = max((value for value in values if value is not None), default=0)
-    return [None if value is None else value / largest if largest else 0.0 for value in values]
-
-
-def note_on(parts: Breakdown, limit: int) -> str:
-    """Return the sentence that explains what a table hides, or ""."""
-    if not parts.is_broken_down:
-        return f"Not broken down: the parts are too small, and numbers of people below {limit} are not shown."
-    if not parts.hidden:
-        return ""
-    number = len(parts.hidden)
-    return (
-        f"{number} numbers are hidden; together they are {parts.together:,}. "
-        f"At least one lies below {limit}, and the others keep it from being worked out."
-    )
-
-
-def counted(
-    code: str,
-    caption: str,
-    first_head: str,
-    counts: Mapping[str, int],
-    names: Mapping[str, str],
-    limit: int,
-    *,
-    colour: str = "accent",
-    within: Cell | None = None,
-    citations: Mapping[str, str] | None = None,
-    total: str = "Together",
-    wrong: str | None = None,
-) -> Table:
-    """Return a table of counts with bars, small numbers hidden; `limit` 0 hides none.
-
-    Rows are in the order of `names`, then what it lacks; parts of nought are left out. `within`: the total as
-    it is shown elsewhere; by default it is shown as it is. `total`: the label of the last row, "" for none.
-    `wrong`: the part that should not be there.
-    """
-    present = {code: counts[code] for code in _ordered(counts, names) if counts[code]}
-    parts = breakdown(present, limit, within=within or shown(sum(present.values())))
-    # A total that is not broken down names no parts: that one is there at all may be what must not be told.
-    told = parts.cells if parts.is_broken_down else {}
-    rows = [
-        Row(
-            name,
-            words.of(dict(names), name),
-            (cell,),
-            (citations or {}).get(name, ""),
-            share,
-            "stop" if name == wrong else "",
-        )
-        for (name, cell), share in zip(told.items(), bars(told.values()), strict=True)
-    ]
-    if present and total:
-        rows.append(Row("total", total, (parts.total,), share=0.0, tone="total"))
-    return Table(
-        code, caption, first_head, (MESSAGES,), tuple(rows), bars=colour, note=note_on(parts, limit)
-    )
-
-
-def _ordered(counts: Mapping[str, int], names: Mapping[str, str]) -> list[str]:
-    known = [name for name in names if name in counts]
-    return known + sorted(set(counts) - set(known))
-
-
-def sendings(
-    ledger: Ledger, uses: list[Use], forms: dict[str, str], unreadable: int, limit: int
-) -> Section:
+def sendings(ledger: Ledger, uses: list[Use], forms: dict[str, str], unreadable: int) -> Section:
     """Return the chapter on what was sent, for which purpose, under which forms.
 
-    `forms`: names of form versions by id, as text. `unreadable`: submissions that could not be opened.
+    How many messages left for a purpose and under a form is an act of law and tells of nobody's health, so no
+    number is hidden. `forms`: names of form versions by id, as text. `unreadable`: submissions that could not
+    be opened.
     """
     sent = ledger.sums(lambda line: line.purpose, {State.SENT})
-    purposes = {code: purpose.label for code, purpose in PURPOSES.items()}
-    cites = {code: f"45 CFR {purpose.citation}" for code, purpose in PURPOSES.items()}
-    table = counted(
-        "purposes", "Sent, by purpose", "Purpose", sent, purposes, limit, citations=cites
-    )
-    shown_at = {row.code: row.values[0] for row in table.rows}
-    findings, tables = [], [table]
-    for purpose in [code for code in purposes if PURPOSES[code].needs_authorization and sent[code]]:
-        under = Counter[str]()
-        for use in uses:
-            if use.purpose == purpose and use.form_version_id:
-                under[str(use.form_version_id)] += use.number
-        if lacking := sent[purpose] - under.total():
-            under["none"] = lacking
-        tables.append(
-            counted(
-                f"forms_{purpose.lower()}",
-                f"{purposes[purpose]}: under which signed form",
-                "Form version in force for the person at the moment of hand-over",
-                under,
-                {**forms, "none": "None in force"},
-                limit,
-                # A purpose that is not in the table is one that it hides.
-                within=shown_at.get(purpose, Cell(None, HIDDEN)),
-                wrong="none",
-            )
-        )
+    tables = [
+        counted(
+            "purposes", "Sent, by purpose", "Purpose", sent, _PURPOSES, 0, citations=_LAW_OF_PURPOSE
+        ),
+        *_forms(sent, uses, forms),
+        _outcomes(ledger),
+    ]
+    findings = []
     without = sum(use.number for use in uses if use.form_version_id is None)
     if without:
         findings.append(
@@ -159,7 +71,6 @@ def sendings(
                 "45 CFR 164.508(b)(6)",
             )
         )
-    tables.append(_outcomes(ledger))
     findings += _ledger_findings(ledger)
     total = ledger.total(State.SENT)
     return Section(
@@ -179,6 +90,35 @@ def sendings(
             "not taken from the sending program's own decision."
         ),
     )
+
+
+_PURPOSES = {code: purpose.label for code, purpose in PURPOSES.items()}
+_LAW_OF_PURPOSE = {
+    code: f"45 CFR {purpose.citation}" if purpose.citation[0].isdigit() else purpose.citation
+    for code, purpose in PURPOSES.items()
+}
+
+
+def _forms(sent: Counter[str], uses: list[Use], forms: dict[str, str]) -> Iterator[Table]:
+    """Yield for each purpose that needs an authorization how many messages left under which form version."""
+    for purpose in [
+        code for code in _PURPOSES if PURPOSES[code].needs_authorization and sent[code]
+    ]:
+        under = Counter[str]()
+        for use in uses:
+            if use.purpose == purpose and use.form_version_id:
+                under[str(use.form_version_id)] += use.number
+        if lacking := sent[purpose] - under.total():
+            under["none"] = lacking
+        yield counted(
+            f"forms_{purpose.lower()}",
+            f"{_PURPOSES[purpose]}: under which signed form",
+            "Form version in force for the person at the moment of hand-over",
+            under,
+            {**forms, "none": "None in force"},
+            0,
+            wrong="none",
+        )
 
 
 def _lacking(uses: list[Use]) -> str:
@@ -256,143 +196,4 @@ def withheld(ledger: Ledger, limit: int) -> Section:
             "The rules are checked in a fixed order, and the first that applies is the reason. One person can be "
             "counted once for each campaign."
         ),
-    )
-
-
-def encryption(receipts: list[Encryption], sent: int) -> Section:
-    """Return the chapter on how messages travelled; facts about servers, so no number is hidden."""
-    versions, ciphers, verified = Counter[str](), Counter[str](), Counter[str]()
-    for line in receipts:
-        versions[line.tls_version] += line.number
-        ciphers[line.cipher] += line.number
-        verified[line.verified_by if line.tls_version else ""] += line.number
-    missing = versions[""]
-    findings = _encryption_findings(versions, missing, sent)
-    none = {"": "No receipt"}
-    lead = "Nothing was sent in this period."
-    if sent and not findings:
-        lead = (
-            f"For {'the one message' if sent == 1 else f'each of the {sent:,} messages'} sent there is a receipt "
-            "of an encrypted connection, TLS 1.2 or better."
-        )
-    elif sent:
-        lead = f"{sent - missing:,} of {count_of(sent, 'message')} sent have a receipt of an encrypted connection."
-    return Section(
-        "encryption",
-        "How messages travelled",
-        "Was every message encrypted on its way to the recipient's server, and how do we know?",
-        "45 CFR 164.312(e)(1), (e)(2)(ii)",
-        lead,
-        (
-            counted(
-                "tls_versions",
-                "TLS version",
-                "Version",
-                versions,
-                _plain_tls(versions) | none,
-                0,
-                wrong="",
-            ),
-            counted(
-                "ciphers", "Cipher", "Cipher suite", ciphers, _as_is(ciphers) | none, 0, wrong=""
-            ),
-            counted(
-                "verification",
-                "Who the server proved to be",
-                "Proof",
-                verified,
-                words.VERIFIED,
-                0,
-                wrong="",
-            ),
-        ),
-        tuple(findings),
-        method=(
-            "The receipt is written from the connection on which the recipient's server accepted the message. It "
-            "proves our hop to that server and nothing beyond it. There is no way of sending without encryption: "
-            "a message for a server without TLS is held back."
-        ),
-    )
-
-
-def _plain_tls(versions: Mapping[str, int]) -> dict[str, str]:
-    return {code: code.replace("TLSv", "TLS ") for code in sorted(versions, reverse=True) if code}
-
-
-def _as_is(counts: Mapping[str, int]) -> dict[str, str]:
-    return {code: code for code in sorted(counts) if code}
-
-
-def _encryption_findings(versions: Counter[str], missing: int, sent: int) -> list[Finding]:
-    findings = []
-    old = sum(number for code, number in versions.items() if code and code not in GOOD_TLS)
-    if missing:
-        findings.append(
-            Finding(
-                "sent_without_receipt",
-                f"For {count_of(missing, 'message')} sent there is no receipt of an encrypted connection. A process "
-                "that ended between the server's reply and our record leaves such a gap; the journal then says "
-                "only that the server accepted.",
-                "45 CFR 164.312(e)(1)",
-            )
-        )
-    if old:
-        findings.append(
-            Finding(
-                "old_tls",
-                f"{count_of(old, 'message')} travelled over a version of TLS below 1.2.",
-                "NIST SP 800-52r2",
-            )
-        )
-    if versions.total() > sent:
-        findings.append(
-            Finding(
-                "receipt_twice",
-                f"{count_of(versions.total() - sent, 'message')} sent more than once, as receipts tell.",
-            )
-        )
-    return findings
-
-
-def returns(events: Counter[tuple[str, str]], suppressions: dict[tuple[str, str], int]) -> Section:
-    """Return the chapter on what came back; whole numbers of the organization, never hidden."""
-    bounced = Counter[str]()
-    others = Counter[str]()
-    for (kind, detail), number in events.items():
-        if kind == Event.Type.BOUNCED:
-            bounced[detail or "failed"] += number
-        elif kind in {Event.Type.COMPLAINED, Event.Type.UNSUBSCRIBED, Event.Type.DEFERRED}:
-            others[kind] += number
-    add, lift = Suppression.Action.ADD, Suppression.Action.LIFT
-    blocked = tuple(
-        Row(
-            reason.value,
-            words.SUPPRESSIONS[reason.value],
-            (
-                shown(suppressions.get((add, reason.value), 0)),
-                shown(suppressions.get((lift, reason.value), 0)),
-            ),
-        )
-        for reason in Suppression.Reason
-    )
-    hard = bounced["hard_recipient"]
-    return Section(
-        "returns",
-        "What came back",
-        "What did recipients' servers and recipients answer, and which addresses were blocked for it?",
-        "15 USC 7704(a)(4)",
-        f"{count_of(hard, 'address', 'addresses')} turned out not to exist (hard bounces); "
-        f"{count_of(others[Event.Type.COMPLAINED], 'complaint')} came in.",
-        (
-            counted("bounces", "Refused, by kind", "Kind", bounced, words.FAILED, 0),
-            counted("answers", "Other answers", "Answer", others, words.EVENTS, 0, total=""),
-            Table(
-                "suppressions",
-                "Addresses blocked and released",
-                "Reason",
-                (Column("blocked", "Blocked"), Column("released", "Released")),
-                blocked,
-            ),
-        ),
-        method="Counted on the day on which the answer came, which may be after the message's own day.",
     )

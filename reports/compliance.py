@@ -23,6 +23,7 @@ from reports import (
     chapter_consent,
     chapter_oversight,
     chapter_sending,
+    chapter_travel,
     ledger,
     oversight,
     stops,
@@ -180,7 +181,7 @@ def _sections(
         [one.actor for one in accesses] + [actor for event in events for actor in event.actors],
     )
     sections = [
-        chapter_sending.sendings(book, uses, forms, unreadable, limit),
+        chapter_sending.sendings(book, uses, forms, unreadable),
         chapter_sending.withheld(book, limit),
         chapter_consent.authorizations(authority.standing(organization, days)),
         chapter_consent.stops(
@@ -189,8 +190,8 @@ def _sections(
             uses,
             stops.address_stops(organization, days),
         ),
-        chapter_sending.encryption(ledger.encryption(organization, days), book.total(State.SENT)),
-        chapter_sending.returns(
+        chapter_travel.encryption(ledger.encryption(organization, days), book.total(State.SENT)),
+        chapter_travel.returns(
             ledger.events(organization, days), stops.suppressions(organization, days)
         ),
         chapter_oversight.access(accesses, actors),
@@ -252,7 +253,7 @@ def _notes(organization: Organization, days: Period) -> tuple[tuple[str, str], .
         (
             "Small numbers",
             f"Numbers of people from 1 to {limit - 1} are hidden where the part they count could point at somebody's "
-            "health: by purpose, by form and by reason. At least one larger number is hidden beside them, so that "
+            "health: the reasons for holding a message back. At least one larger number is hidden beside them, so that "
             "subtraction does not tell them. Acts of law and of staff, facts about servers, totals of the organization "
             "and findings are exact.",
         ),
