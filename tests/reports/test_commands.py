@@ -65,6 +65,14 @@ def test_findings_are_printed(clinic: Any, sent: Any, tmp_path: Path) -> None:
     assert "Finding: 1 message handed over although a stop was in force" in said
 
 
+def test_a_day_that_is_none_is_refused(clinic: Any, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="a day is written YYYY-MM-DD and must exist"):
+        run(
+            *("compliance_report", "--organization", "lakeside"),
+            *("--from", "2026-02-30", "--to", "2026-10-31", "-o", tmp_path / "report"),
+        )
+
+
 def test_an_unknown_organization_and_a_bad_period_are_refused(clinic: Any, tmp_path: Path) -> None:
     file = tmp_path / "report"
     with pytest.raises(CommandError, match="no such organization"):

@@ -15,6 +15,14 @@ BY = "system:command"
 MAKERS = {"pdf": compliance.as_pdf, "csv": compliance.as_csv, "json": compliance.as_json}
 
 
+def day(text: str) -> dt.date:
+    """Return the day that an option names; argparse tells what it raises."""
+    try:
+        return dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        raise argparse.ArgumentTypeError("a day is written YYYY-MM-DD and must exist") from None
+
+
 class Command(BaseCommand):
     """Make the report on a period of whole days of an organization; what it found is printed as well."""
 
@@ -23,8 +31,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         parser.add_argument("--organization", required=True, metavar="SLUG")
-        parser.add_argument("--from", required=True, type=dt.date.fromisoformat, metavar="DAY")
-        parser.add_argument("--to", required=True, type=dt.date.fromisoformat, metavar="DAY")
+        parser.add_argument("--from", required=True, type=day, metavar="YYYY-MM-DD")
+        parser.add_argument("--to", required=True, type=day, metavar="YYYY-MM-DD")
         parser.add_argument("--format", choices=sorted(MAKERS), default="pdf")
         parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE")
 
