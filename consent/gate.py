@@ -265,8 +265,8 @@ select c.id as contact_id, c.email_digest, c.domain_digest, case
   when (select not p.email_allowed from consent_channelpreference p where p.contact_id = c.id
         order by p.effective_at desc, p.recorded_at desc, p.id desc limit 1) then 'no_email_wanted'
   when not <owed> and (
-        select r.in_force and (r.purposes = '{{}}' or <purpose> = any(r.purposes))
-        from consent_restriction r where r.contact_id = c.id
+        select r.in_force from consent_restriction r
+        where r.contact_id = c.id and (r.purposes = '{{}}' or <purpose> = any(r.purposes))
         order by r.effective_at desc, r.recorded_at desc, r.id desc limit 1) then 'restricted'
   when exists (
         select 1 from consent_suppression s
