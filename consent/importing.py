@@ -15,7 +15,7 @@ from django.db import connection
 from accounts.models import Organization, User
 from audit.record import actor_of, record
 from consent.authorize import Refused, last_day, usable_version
-from consent.locking import database_time
+from consent.locking import database_time, lock
 from consent.models import Authorization, Direction, FormVersion, OptOut
 from contacts.importer import COLUMNS, Column, Problem
 from contacts.models import Contact, Import
@@ -151,6 +151,8 @@ def _opt_out(
 ) -> None:
     if not ids:
         return
+    # Whoever shares the address is not locked yet, and nobody is for a row that was set aside.
+    lock(organization.pk, ids)
     standing = _opted_out(ids)
     now = database_time()
     made = OptOut.objects.bulk_create(

@@ -3,6 +3,7 @@
 Each locks the people concerned before it writes, so that no message is marked for hand-over after it commits.
 """
 
+from collections.abc import Container, Iterable
 from typing import Any, TypeVar
 
 from django.db import transaction
@@ -19,6 +20,7 @@ from consent.models import (
     Suppression,
     UnencryptedPreference,
 )
+from consent.purposes import PURPOSES
 from contacts.models import Contact
 
 AnyFact = TypeVar("AnyFact", bound=Fact)
@@ -28,7 +30,10 @@ AnyFact = TypeVar("AnyFact", bound=Fact)
 def opt_out(
     contact: Contact, scope: str, *, source: str, evidence: str = "", by: User | Contact | str
 ) -> OptOut:
-    """Record that the person says stop; in force when this commits. Saying it twice keeps one row."""
+    """Record that the person says stop; in force when this commits. Saying it twice keeps one row.
+
+    Raises ValueError for a scope that is none: it would stop nothing.
+    """
     return _once(contact, scope, Direction.OUT, source=source, evidence=evidence, by=by)
 
 
@@ -41,12 +46,9 @@ def opt_in(
 
 
 def _once(contact: Contact, scope: str, direction: str, **about: Any) -> OptOut:
+    _known([scope], OptOut.Scope.values)
     lock(contact.organization_id, [contact.pk])
-    digest = (
-        Contact.objects.filter(pk=contact.pk).values_list("email_digest", flat=True).get()
-        if contact.email_digest is not None
-        else None
-    )
+    digest = Contact.objects.filter(pk=contact.pk).values_list("email_digest", flat=True).get()
     latest = (
         OptOut.objects.filter(contact=contact, scope=scope)
         .order_by("-effective_at", "-recorded_at")
@@ -132,7 +134,11 @@ def restrict(
     evidence: str,
     by: User,
 ) -> Restriction:
-    """Record a restriction that was agreed to, or its end (45 CFR 164.522(a))."""
+    """Record a restriction that was agreed to, or its end (45 CFR 164.522(a)).
+
+    Raises ValueError for a purpose that is none: it would restrict nothing.
+    """
+    _known(purposes or [], PURPOSES)
     lock(contact.organization_id, [contact.pk])
     return _write(
         Restriction,
@@ -185,6 +191,12 @@ def prefer_unencrypted(
         evidence=evidence,
         by=by,
     )
+
+
+def _known(words: Iterable[str], vocabulary: Container[str]) -> None:
+    """Refuse a word that the gate does not know: what it looks for and never finds would be no stop at all."""
+    if any(word not in vocabulary for word in words):
+        raise ValueError("Neither a scope of an opt-out nor a purpose.")
 
 
 def _write(
