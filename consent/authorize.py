@@ -115,7 +115,7 @@ def authorize(
     evidence: str,
     by: User | str,
 ) -> Authorization:
-    """Record a signed authorization.
+    """Record a signed authorization; the same paper a second time changes nothing and returns the first.
 
     Raises Refused when the form is not published, the date lies ahead, the end precedes the beginning, a
     representative's authority is not described (164.508(c)(1)(vi)), or there is no evidence.
@@ -133,6 +133,11 @@ def authorize(
     if not evidence.strip():
         raise Refused("There is no evidence of the signature.", "evidence_missing")
     lock(contact.organization_id, [contact.pk])
+    earlier = Authorization.objects.filter(
+        contact=contact, form_version=version, signed_on=signed_on, expires_on=ends_on
+    ).first()
+    if earlier is not None:
+        return earlier
     authorization = Authorization.objects.create(
         organization_id=contact.organization_id,
         contact=contact,
