@@ -210,17 +210,10 @@ def orphans(directory: Path) -> Iterator[Orphan]:
     _sweep(directory)
 
 
-def living(directory: Path) -> set[UUID]:
-    """Return the ids of the journals that a process holds now."""
-    held = set()
-    for path in directory.glob(f"*{_SUFFIX}"):
-        if not (match := _NAME.match(path.name)):
-            continue
-        if (descriptor := _lock(path)) is not None:
-            os.close(descriptor)
-        elif path.exists():
-            held.add(UUID(match["id"]))
-    return held
+def present(directory: Path) -> set[UUID]:
+    """Return the ids of the journals that have a file, whether their process lives or somebody looks at them."""
+    names = (_NAME.match(path.name) for path in directory.glob(f"*{_SUFFIX}"))
+    return {UUID(name["id"]) for name in names if name}
 
 
 def _sweep(directory: Path) -> None:

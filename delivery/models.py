@@ -145,6 +145,8 @@ class Message(models.Model):
         IN_DOUBT = "in_doubt", "unclear whether it arrived"
         CANCELLED = "cancelled", "cancelled"
 
+    #: States in which a process holds it, or held it when it died.
+    HELD: ClassVar[tuple[str, ...]] = (State.CLAIMED, State.HANDING_OVER)
     #: States in which a message is still on its way; a campaign with none of them is finished.
     OPEN: ClassVar[tuple[str, ...]] = (
         State.QUEUED,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.conf import settings
 from django.db import transaction
 
+from accounts.models import Organization, User
 from audit.record import record
 from campaigns.binding import transport_policy
 from consent.locking import database_time
@@ -19,7 +20,6 @@ from delivery.models import Event, Message, Receipt, SendingIP
 
 BY = "system:pipeline"
 State = Message.State
-_HELD = (State.CLAIMED, State.HANDING_OVER)
 
 
 def recover(sending_ip: SendingIP) -> dict[str, int]:
@@ -33,10 +33,11 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     # By address: two organizations may share one on a small installation, and a journal is an address's.
     held = Message.objects.filter(
-        sending_ip__address=sending_ip.address, state__in=_HELD
+        sending_ip__address=sending_ip.address, state__in=Message.HELD
     ).select_related("sending_ip", "campaign__organization")
-    # Before the orphans: a process that dies in between is left for the next time.
-    living = journal.living(directory)
+    # Before the orphans: a process that dies in between is left for the next time, and so is a journal that
+    # another address's process looks at just now.
+    present = journal.present(directory)
     for orphan in journal.orphans(directory):
         if orphan.ip != sending_ip.address:
             orphan.release()
@@ -46,7 +47,9 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
             settled += _settle((one, orphan.state_of(one.pk, one.attempt)) for one in claims)
         orphan.retire()
     with transaction.atomic():
-        lost = held.exclude(journal_id__in=living).select_for_update(of=("self",), skip_locked=True)
+        lost = held.exclude(journal_id__in=present).select_for_update(
+            of=("self",), skip_locked=True
+        )
         settled += _settle((one, Resolution(one.pk, one.attempt, "in_doubt")) for one in lost)
     return dict(settled)
 
@@ -132,18 +135,22 @@ def _event(message: Message, resolution: Resolution, now: dt.datetime) -> Event:
 
 
 @transaction.atomic
-def resolve_doubt(message_ids: list[uuid.UUID], *, arrived: bool, by: object) -> int:
-    """Settle messages in doubt, as a person found out; returns how many. None is ever sent again."""
-    doubtful = Message.objects.select_for_update().filter(pk__in=message_ids, state=State.IN_DOUBT)
-    by_organization = Counter(doubtful.values_list("organization_id", flat=True))
-    state = State.SENT if arrived else State.FAILED
-    changed = doubtful.update(state=state, reason="" if arrived else "not_arrived")
-    for organization_id, count in by_organization.items():
+def resolve_doubt(
+    organization: Organization, message_ids: list[uuid.UUID], *, arrived: bool, by: User
+) -> int:
+    """Settle an organization's messages in doubt, as a person found out; returns how many.
+
+    None is ever sent again; ids of other organizations are passed over.
+    """
+    changed = Message.objects.filter(
+        organization=organization, pk__in=message_ids, state=State.IN_DOUBT
+    ).update(state=State.SENT if arrived else State.FAILED, reason="" if arrived else "not_arrived")
+    if changed:
         record(
             "message.resolved",
-            organization_id=organization_id,
+            organization_id=organization.pk,
             by=by,
-            count=count,
+            count=changed,
             detail={"arrived": arrived},
         )
     return changed

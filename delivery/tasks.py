@@ -3,6 +3,7 @@
 import uuid
 
 from celery import shared_task
+from django.db.models import Q
 
 from delivery import freeze, pipeline, retention
 from delivery.models import Message, SendingIP
@@ -19,11 +20,14 @@ def launch_due() -> None:
 
 @shared_task
 def wake() -> None:
-    """Tell each open address to look for work, on its own queue."""
-    open_campaigns = Message.objects.filter(
-        state__in=Message.OPEN, campaign__status="sending"
-    ).values("sending_ip_id")
-    for sending_ip in SendingIP.objects.filter(is_open=True, pk__in=open_campaigns):
+    """Tell each address that has something to send, or claims to settle, to look for work, on its own queue."""
+    waiting = Message.objects.filter(state__in=Message.CLAIMABLE, campaign__status="sending")
+    # Whatever became of campaign and address: a process that died may have left them.
+    held = Message.objects.filter(state__in=Message.HELD)
+    for sending_ip in SendingIP.objects.filter(
+        Q(pk__in=held.values("sending_ip_id"))
+        | Q(is_open=True, pk__in=waiting.values("sending_ip_id"))
+    ):
         send_slice.apply_async(
             [str(sending_ip.pk)], queue=f"ip-{sending_ip.address}", expires=WAKE_SECONDS
         )

@@ -81,9 +81,9 @@ def test_a_person_settles_what_is_in_doubt(claimed, petra, inbox):
     journal.close()
     recover(address)
 
-    assert resolve_doubt([first.pk], arrived=True, by=petra) == 1
-    assert resolve_doubt([second.pk], arrived=False, by=petra) == 1
-    assert resolve_doubt([first.pk], arrived=False, by=petra) == 0
+    assert resolve_doubt(address.organization, [first.pk], arrived=True, by=petra) == 1
+    assert resolve_doubt(address.organization, [second.pk], arrived=False, by=petra) == 1
+    assert resolve_doubt(address.organization, [first.pk], arrived=False, by=petra) == 0
 
     assert (state(first), state(second), state(third)) == ("sent", "failed", "in_doubt")
     assert send([address]) == 0
