@@ -14,7 +14,6 @@ from functools import cached_property
 from django.conf import settings
 from django.db import connection
 
-from builder.pieces import NotPieces
 from campaigns import audience, binding, launch
 from campaigns.models import Campaign, Submission
 from consent import gate
@@ -27,7 +26,6 @@ from delivery.models import Message, SendingIP
 from delivery.recover import recover
 from delivery.smtp import Timeouts
 from delivery.wire import Lines
-from phi.keys import Unreadable
 
 SLICE_SECONDS = 30
 log = logging.getLogger(__name__)
@@ -108,8 +106,11 @@ class _Run:
         values = {pk: one.values for pk, one in letters.items()}
         self.claimed = {message.pk: message for message in claimed}
         marked = hand_over(self.question, self.campaign.pk, claimed, values, faults)
-        attempts = runner.run(self.lines.send([letters[pk] for pk in letters if pk in marked]))
+        on_the_wire = [one for pk, one in letters.items() if pk in marked]
+        attempts, error = runner.run(self.lines.send(on_the_wire))
         events.record_attempts(self.campaign, self.sending_ip, self.policy, attempts)
+        if error is not None:
+            raise error
         return len(attempts)
 
     def _reason(self) -> str:
@@ -120,9 +121,9 @@ class _Run:
             )
             if not reason and self.head is None:
                 self.head = letterhead(self.campaign, self.submission)
-        except (Unreadable, NotPieces) as error:
+        except binding.BROKEN as error:
             log.error("campaign %s: %s", self.campaign.pk, error)
-            return "unreadable"
+            return "broken"
         return reason
 
     @cached_property

@@ -57,8 +57,12 @@ class Lines:
         self._idle: dict[tuple[str, int, str], list[smtp.Session]] = defaultdict(list)
         self._hosts: dict[str, list[mx.Host] | mx.Unresolvable] = {}
 
-    async def send(self, letters: Sequence[Letter]) -> list[Attempt]:
-        """Send a freshly marked set, at most CONNECTIONS at a time; letters whose mark was refused are left out."""
+    async def send(self, letters: Sequence[Letter]) -> tuple[list[Attempt], BaseException | None]:
+        """Send a freshly marked set, at most CONNECTIONS at a time, and return what became of it.
+
+        Letters whose mark was refused are left out. Of those that failed for a reason of ours the first error
+        comes second: the others have come to their end by then, so that nothing about them is in doubt.
+        """
         marked_at = time.monotonic()
         gate = asyncio.Semaphore(CONNECTIONS)
 
@@ -69,8 +73,10 @@ class Lines:
                 except MarkRefused:
                     return None
 
-        attempts = await asyncio.gather(*(one(letter) for letter in letters))
-        return [attempt for attempt in attempts if attempt is not None]
+        results = await asyncio.gather(*(one(letter) for letter in letters), return_exceptions=True)
+        errors = (result for result in results if isinstance(result, BaseException))
+        attempts = [result for result in results if isinstance(result, Attempt)]
+        return attempts, next(errors, None)
 
     async def close(self) -> None:
         """Say goodbye on every idle connection."""
