@@ -110,6 +110,8 @@ def _int4_array(numbers: Sequence[int]) -> bytes:
 
 def _copy(target: str, tuples: Iterable[bytes]) -> None:
     with (
+        # Django wraps what `execute()` raises, not what COPY does.
+        connection.wrap_database_errors,
         connection.cursor() as cursor,
         cursor.copy(f"COPY {target} FROM STDIN (FORMAT binary)") as copy,
     ):

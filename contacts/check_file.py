@@ -146,7 +146,7 @@ def _foresee(checked: Checked, people: People, rows: Sequence[Row], seen: "_Seen
         if contact is None:
             checked.new += 1
             seen.add(identity)
-        elif Person(contact.pk, identity, contact).take(row, people.fields):
+        elif Person(contact.pk, identity, contact).take(row, identity, people.fields):
             checked.updated += 1
         else:
             checked.unchanged += 1

@@ -38,28 +38,32 @@ class Person:
     #: What is to be written: all values of a new contact, the changed ones of an existing one.
     values: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, row: Row, fields: Mapping[str, Field]) -> bool:
-        """Let a row speak: its values win over earlier ones, empty cells leave them. Return whether any is new."""
+    def take(self, row: Row, identity: Identity, fields: Mapping[str, Field]) -> bool:
+        """Let a row speak: its values win over earlier ones, empty cells leave them. Return whether any is new.
+
+        `identity`: what the row found the person by.
+        """
         if self.contact is None and not self.values:
-            self.values = dict(row.values)
+            self.values = {"kind": Contact.Kind.PATIENT.value} | row.values
             return True
-        changed = False
+        changed, settled = False, self._settled(identity)
         for key, value in row.values.items():
-            if key not in self._settled and value != self.value(key, fields):
+            if key not in settled and value != self.value(key, fields):
                 self.values[key] = value
                 changed = True
         return changed
 
-    @property
-    def _settled(self) -> frozenset[str]:
-        """What says who an existing contact is, and so is not changed by a row that found it by that."""
-        if self.contact is None:
-            return frozenset()
-        kind, blind = self.identity
-        if kind == "address" and bytes(self.contact.email_digest or b"") == blind:
-            # The same address may be written another way.
-            return frozenset({"record_number"})
-        return frozenset({"record_number", "email"} if kind == "address" else {"record_number"})
+    def _settled(self, identity: Identity) -> tuple[str, ...]:
+        """Return what says who an existing contact is, and so is not changed by a row that found it by that.
+
+        By an address that is not theirs it was found through another contact that was merged into it.
+        """
+        kind, blind = identity
+        if self.contact is None or kind == "record":
+            return ("record_number",)
+        # The same address may be written another way.
+        is_theirs = bytes(self.contact.email_digest or b"") == blind
+        return ("record_number",) if is_theirs else ("record_number", "email")
 
     def value(self, key: str, fields: Mapping[str, Field]) -> Any:
         """Return the value as it is now, rows taken included."""
@@ -146,7 +150,7 @@ class People:
             is_new = person is None and contact is None
             if person is None:
                 person = people[key] = Person(contact.pk if contact else uuid7(), identity, contact)
-            changed = person.take(row, self.fields)
+            changed = person.take(row, identity, self.fields)
             done.created += is_new
             done.updated += changed and not is_new
             done.unchanged += not changed and not is_new
@@ -163,8 +167,8 @@ class People:
             for person in changed
             if person.contact.standing == Contact.Standing.ACTIVE
         }
-        # What rows say was learnt before the transaction; what they leave of a contact may be new to this run.
-        indexer.learn(list(whole.values()))
+        # What rows say was learnt before the transaction; the rest may be new to this run.
+        indexer.learn([*(person.values for person in new), *whole.values()])
         now = timezone.now()
         bulk.insert_contacts([self._new_row(person, now) for person in new])
         bulk.insert_terms(self.organization.pk, [(p.pk, indexer.numbers(p.values)) for p in new])
@@ -179,7 +183,7 @@ class People:
         return {
             "id": person.pk,
             "organization_id": self.organization.pk,
-            "kind": values.get("kind", Contact.Kind.PATIENT.value),
+            "kind": values["kind"],
             "standing": "active",
             "source": self.source,
             "created_at": now,
@@ -204,10 +208,9 @@ class People:
         kind, blind = person.identity
         if "email" in values:
             address = addresses.check(values["email"])
+            is_known = kind == "address" and person.contact is None
             found["email_digest"] = (
-                blind
-                if kind == "address"
-                else digest(self.organization.pk, "address", address.normal)
+                blind if is_known else digest(self.organization.pk, "address", address.normal)
             )
             found["domain_digest"] = self._domain_digest(address.domain_ascii)
         if "record_number" in values:
