@@ -28,5 +28,6 @@ class Command(BaseCommand):
             raise CommandError("No such organization has a sending domain.")
         published: dict[str, dict[str, str]] = {}
         for organization in organizations:
-            published |= records(organization)
+            for name, types in records(organization).items():
+                published.setdefault(name, {}).update(types)
         self.stdout.write(json.dumps(published, indent=2, sort_keys=True))
