@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -789,6 +790,40 @@ def test_somebody_who_is_made_meanwhile_is_found_at_the_second_try(
 
     assert counts(import_) == (3, 3, 0, 0, 0)
     assert Contact.objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_imports_at_once_make_one_person_of_each_address(monkeypatch):
+    monkeypatch.setattr(reading, "CHUNK", 5)
+    organization = factories.make_organization()
+    alice = factories.make_user("marketer", organization)
+    imports = []
+    for _ in range(2):
+        file = stage(organization, csv(*rows(40)), by=alice)
+        import_ = importer.start(organization, file, by=alice)
+        importer.check(import_, by=alice)
+        imports.append(import_)
+    ready = threading.Barrier(2)
+
+    def run(import_):
+        try:
+            ready.wait(5)
+            importer.apply(import_, by=alice)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(import_,)) for import_ in imports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    done = Import.objects.all()
+    assert [i.status for i in done] == ["done", "done"]
+    assert sum(i.created for i in done) == sum(i.unchanged for i in done) == 40
+    assert Contact.objects.count() == TermRow.objects.count() == Tally.objects.get().contacts == 40
+    # Both learnt the same terms.
+    assert len({tuple(row) for row in TermRow.objects.values_list("terms", flat=True)}) == 1
 
 
 def test_tasks_take_ids(organization, alice):
