@@ -1,6 +1,8 @@
 """What holds for every test: nothing leaves this machine, nothing is left behind, and who is who."""
 
+import functools
 import hashlib
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.conf import settings as django_settings
 
+from delivery import dkim
 from phi import keys
 from tests import factories
 from tests.audit.plugin import (  # noqa: F401  (fixtures, found by their names)
@@ -76,6 +79,16 @@ def state_dir(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings.STATE_DIR = tmp_path_factory.mktemp("state", numbered=True)
     settings.JOURNAL_DIR = settings.STATE_DIR / "journals"
     return settings.STATE_DIR
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_signing_keys() -> Iterator[None]:
+    """Make two DKIM key pairs and hand them out in turn: each takes as long as ten of most tests."""
+    make = functools.lru_cache(lambda number, new_key=dkim.new_key: new_key())
+    numbers = itertools.cycle((1, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dkim, "new_key", lambda: make(next(numbers)))
+        yield
 
 
 @pytest.fixture(autouse=True)
