@@ -16,7 +16,7 @@ from datetime import date
 from functools import cached_property
 
 from builder import characters, headers, marks, quoted
-from builder.tags import DATE_FORMATS, Context, Hole, escaped, plain, written
+from builder.tags import DATE_FORMATS, RESERVED, Context, Hole, escaped, plain, written
 
 VERSION = 1
 # "=_" cannot occur in quoted-printable (RFC 2045, 6.7, rule 5 of 2046, 5.1.1), so no text can end the part.
@@ -52,6 +52,11 @@ class Pieces:
     def holes(self) -> tuple[str, ...]:
         """The names used, sorted; `unsubscribe_url` among them."""
         return tuple(sorted({hole.name for hole in self._all()}))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The merge tags that are filled for each person; the way to stop is not one of them."""
+        return tuple(name for name in self.holes if name not in RESERVED)
 
     @cached_property
     def required(self) -> tuple[str, ...]:

@@ -85,4 +85,4 @@ def count(campaign: Campaign, tags: tuple[str, ...] = ()) -> Audience:
 
 def tags_of(compiled: Compiled) -> tuple[str, ...]:
     """Return the merge tags that a compiled message fills for each person."""
-    return tuple(name for name in compiled.pieces.holes if name != "unsubscribe_url")
+    return compiled.pieces.tags

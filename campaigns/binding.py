@@ -6,12 +6,17 @@ from typing import Any
 
 from builder.brand import Brand
 from builder.compile import Compiled, compile_document
-from builder.pieces import Pieces
+from builder.pieces import NotPieces, Pieces
 from builder.registry import registry_for
 from campaigns.audience import ask_for, criteria_of
 from campaigns.models import Campaign, Submission
 from consent.purposes import PURPOSES
 from contacts import segments
+from contacts.segments import CriteriaError
+from phi.keys import Unreadable
+
+#: What a campaign's own rows may raise when they are opened: it holds that campaign and no other.
+BROKEN = (Unreadable, NotPieces, CriteriaError)
 
 
 def brand_of(campaign: Campaign) -> Brand:
@@ -54,7 +59,7 @@ def compiled(campaign: Campaign) -> Compiled:
 def bound_facts(campaign: Campaign, pieces: Pieces) -> dict[str, Any]:
     """Return what the hash covers beside the bytes, as plain JSON, from the rows as they are now."""
     organization, sender = campaign.organization, campaign.sender
-    tags = tuple(name for name in pieces.holes if name != "unsubscribe_url")
+    tags = pieces.tags
     question = ask_for(campaign, tags)
     brand = brand_of(campaign)
     return {

@@ -23,11 +23,17 @@ class NotOurs(Exception):
     """Something of another organization was named."""
 
 
+class NotAllowed(Exception):
+    """The person's role does not allow it here."""
+
+
 @transaction.atomic
 def create(organization: Organization, name: str, *, by: User, **fields: Any) -> Campaign:
-    """Return a new draft."""
-    _check(organization, fields)
-    campaign = Campaign(organization=organization, name=name, author_id=by.pk, **fields)
+    """Return a new draft; raises as `change` does."""
+    _check(organization, fields, by)
+    campaign = Campaign(
+        organization=organization, name=name, author_id=by.pk, editor_ids=[by.pk], **fields
+    )
     campaign.full_clean(exclude=["purpose"] if not campaign.purpose else None)
     campaign.save()
     record("campaign.created", organization_id=organization.pk, by=by, target=campaign)
@@ -38,28 +44,30 @@ def create(organization: Organization, name: str, *, by: User, **fields: Any) ->
 def change(campaign: Campaign, *, by: User, **fields: Any) -> Campaign:
     """Change a campaign that has not begun; anything approved is voided, and it is a draft again.
 
-    Raises WrongMove once it is sending, NotOurs for a row of another organization, ValidationError for a bad value.
+    Raises NotAllowed for who has not the role, WrongMove once it is sending, NotOurs for a row of another
+    organization, ValidationError for a bad value.
     """
     locked = Campaign.objects.select_for_update().get(
         pk=campaign.pk, organization_id=campaign.organization_id
     )
     if locked.status not in Campaign.CHANGEABLE:
         raise WrongMove(f"A campaign that is {locked.status} cannot be changed.")
-    _check(locked.organization, fields)
+    _check(locked.organization, fields, by)
     changed = {name for name, value in fields.items() if getattr(locked, name) != value}
     if not changed:
         return locked
+    is_scheduled = locked.status == Campaign.Status.SCHEDULED
+    if is_scheduled and changed <= UNBOUND and changed & {"send_at", "latest_at"}:
+        raise WrongMove("The times of a scheduled campaign are changed by scheduling it anew.")
     for name in changed:
         setattr(locked, name, fields[name])
     locked.full_clean(exclude=["purpose"] if not locked.purpose else None)
     if changed - UNBOUND and locked.status != Campaign.Status.DRAFT:
         locked.move_to(Campaign.Status.DRAFT)
-        # Whoever changes it last answers for it: approver and author must differ.
         record("campaign.voided", organization_id=locked.organization_id, by=by, target=locked)
-    elif "send_at" in changed and locked.status == Campaign.Status.SCHEDULED:
-        raise WrongMove("The time of a scheduled campaign is changed by scheduling it anew.")
     if changed - UNBOUND:
         locked.author_id = by.pk
+        locked.editor_ids = sorted({*locked.editor_ids, by.pk})
     locked.save()
     record(
         "campaign.changed",
@@ -95,7 +103,9 @@ def duplicate(campaign: Campaign, *, by: User) -> Campaign:
     return copy
 
 
-def _check(organization: Organization, fields: dict[str, Any]) -> None:
+def _check(organization: Organization, fields: dict[str, Any], by: User) -> None:
+    if not by.has_perm("campaigns.change_campaign", organization):
+        raise NotAllowed("Your role does not allow this.")
     if unknown := set(fields) - EDITABLE:
         raise TypeError(f"Not to be set this way: {sorted(unknown)}.")
     for name in ("segment", "revision", "sender"):

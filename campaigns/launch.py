@@ -17,7 +17,7 @@ from consent import gate
 from consent.locking import database_time
 
 APPROVAL_LASTS = dt.timedelta(days=14)
-#: Nothing may be scheduled further ahead: the approval would not last.
+#: How long after the sending time messages may still leave, where nobody chose a latest time.
 LATEST_AFTER_SEND = dt.timedelta(hours=72)
 
 Status = Campaign.Status
@@ -83,7 +83,8 @@ def submit(campaign: Campaign, *, by: User) -> Submission:
 
 def ceiling(reachable: int, margin_percent: int) -> int:
     """Return the most people who may get what was approved for `reachable` people."""
-    return reachable + max(1, reachable * margin_percent // 100)
+    # Rounded up, so that a small audience may grow by one person.
+    return reachable - (-reachable * margin_percent // 100)
 
 
 @transaction.atomic
@@ -92,13 +93,13 @@ def approve(campaign: Campaign, *, by: User, seen_hash: bytes, comment: str = ""
 
     With the last approval that is needed, a campaign whose time lies ahead is scheduled; one whose time has
     passed sends nothing until a new time is picked.
-    Raises Refused for the author, for who is no approver here, a second decision of one person, a wrong hash,
+    Raises Refused for whoever wrote or changed it, for who is no approver here, a second decision of one person, a wrong hash,
     and content that changed.
     """
     campaign = _locked(campaign)
     now = database_time()
     submission = _in_review(campaign)
-    if by.pk in {campaign.author_id, submission.submitted_by_id}:
+    if by.pk in {*campaign.editor_ids, submission.submitted_by_id}:
         _deny(campaign, by, "own_work", "Somebody else must approve what you wrote or handed in.")
     _allow(campaign, by, "campaigns.approve_campaign")
     _refuse_unless(
@@ -107,7 +108,7 @@ def approve(campaign: Campaign, *, by: User, seen_hash: bytes, comment: str = ""
         "It changed since you looked at it. Look at it again.",
     )
     approval = _decide(campaign, submission, Approval.Decision.APPROVED, comment, by=by, now=now)
-    if approvals_of(submission, now) < needed(campaign, submission):
+    if approvals_of(submission, now) < needed(campaign):
         return approval
     campaign.move_to(Status.APPROVED)
     if campaign.send_at is not None and campaign.send_at > now:
@@ -142,15 +143,20 @@ def schedule(
     )
     submission = campaign.latest_submission()
     _refuse_unless(
-        submission is not None and is_approved(campaign, submission, now),
+        # At that time the approval must still stand.
+        submission is not None and is_approved(campaign, submission, max(now, at)),
         "not_approved",
-        "It must be approved first.",
+        "It must be approved first, not more than fourteen days before it leaves.",
     )
-    ends = latest_at or campaign.latest_at or at + LATEST_AFTER_SEND
+    ends = latest_at or campaign.latest_at
+    if latest_at is None and campaign.latest_at and campaign.send_at:
+        # The latest time keeps its distance when the sending time moves.
+        ends = at + (campaign.latest_at - campaign.send_at)
+    ends = ends or at + LATEST_AFTER_SEND
     _refuse_unless(ends > at, "deadline_passed", "The latest time lies before the sending time.")
     if campaign.status == Status.SCHEDULED:
         campaign.move_to(Status.APPROVED)
-    campaign.move_to(Status.SCHEDULED, send_at=at, latest_at=ends)
+    campaign.move_to(Status.SCHEDULED, send_at=at, latest_at=ends, held_reason="")
     record(
         "campaign.scheduled",
         organization_id=campaign.organization_id,
@@ -176,7 +182,7 @@ def pause(campaign: Campaign, *, by: User) -> Campaign:
 @transaction.atomic
 def resume(campaign: Campaign, *, by: User) -> Campaign:
     """Let a paused campaign go on."""
-    return _move(campaign, Status.SENDING, "campaign.resumed", by=by)
+    return _move(campaign, Status.SENDING, "campaign.resumed", by=by, held_reason="")
 
 
 @transaction.atomic
@@ -204,9 +210,7 @@ def hold(campaign: Campaign, reason: str) -> None:
 
 def is_approved(campaign: Campaign, submission: Submission, now: dt.datetime) -> bool:
     """Say whether a submission has the approvals it needs, unexpired, and still is what would be sent."""
-    return approvals_of(submission, now) >= needed(campaign, submission) and still_binds(
-        campaign, submission
-    )
+    return approvals_of(submission, now) >= needed(campaign) and still_binds(campaign, submission)
 
 
 def approvals_of(submission: Submission, now: dt.datetime) -> int:
@@ -220,7 +224,7 @@ def approvals_of(submission: Submission, now: dt.datetime) -> int:
     )
 
 
-def needed(campaign: Campaign, submission: Submission) -> int:
+def needed(campaign: Campaign) -> int:
     """Return how many approvals a submission needs: never fewer than one."""
     return max(1, campaign.organization.approvals_required)
 

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
@@ -94,6 +96,8 @@ class Campaign(models.Model):
     is_tracked = models.BooleanField(default=False)
 
     author_id = models.UUIDField()
+    #: Everybody who made or changed what is approved: none of them may approve it.
+    editor_ids = ArrayField(models.UUIDField(), default=list)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -106,8 +110,9 @@ class Campaign(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["organization", "name"], name="campaign_name_once"),
             models.CheckConstraint(
-                condition=~Q(status__in=["scheduled", "sending"]) | Q(send_at__isnull=False),
-                name="campaign_scheduled_has_a_time",
+                condition=~Q(status__in=["scheduled", "sending", "paused"])
+                | Q(send_at__isnull=False, latest_at__isnull=False),
+                name="campaign_scheduled_has_its_times",
             ),
         ]
         indexes = [
@@ -116,6 +121,11 @@ class Campaign(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Refuse a latest time that lies before the sending time."""
+        if self.send_at and self.latest_at and self.latest_at <= self.send_at:
+            raise ValidationError({"latest_at": "The latest time lies before the sending time."})
 
     def move_to(self, status: str, **columns: object) -> None:
         """Move to another state, if the row still stands where this instance thinks it does.

@@ -134,7 +134,11 @@ def authorize(
         raise Refused("There is no evidence of the signature.", "evidence_missing")
     lock(contact.organization_id, [contact.pk])
     earlier = Authorization.objects.filter(
-        contact=contact, form_version=version, signed_on=signed_on, expires_on=ends_on
+        contact=contact,
+        form_version=version,
+        signed_on=signed_on,
+        expires_on=ends_on,
+        copy_given_on=copy_given_on,
     ).first()
     if earlier is not None:
         return earlier

@@ -54,9 +54,6 @@ REASONS: dict[str, str] = {
     "same_address": "Another person with the same address gets the message.",
 }
 
-#: Reasons that stop a whole campaign rather than one person.
-CAMPAIGN_REASONS = frozenset(list(REASONS)[:6])
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:

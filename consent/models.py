@@ -107,7 +107,15 @@ class Authorization(Fact):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["organization", "contact", "form_version", "signed_on", "expires_on"],
+                fields=[
+                    "organization",
+                    "contact",
+                    "form_version",
+                    "signed_on",
+                    "expires_on",
+                    # A copy that is given later is a further fact, with which it becomes usable.
+                    "copy_given_on",
+                ],
                 nulls_distinct=False,
                 name="authorization_once",
             ),

@@ -72,7 +72,7 @@ def letterhead(campaign: Campaign, submission: Submission) -> Letterhead:
     address = f" <{sender.address}>".encode()
     return Letterhead(
         pieces=pieces,
-        tags=tuple(name for name in pieces.holes if name != "unsubscribe_url"),
+        tags=pieces.tags,
         sender=headers.phrase(sender.display_name, name="From") + address,
         reply_to=sender.reply_to.encode(),
         # One list for each organization's stream; never a topic (compliance: List-Id may reveal one).

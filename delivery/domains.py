@@ -52,6 +52,18 @@ def use_key(key: DkimKey, *, by: User | str) -> None:
     record("key.rotated", organization_id=key.organization_id, by=by, target=key)
 
 
+@transaction.atomic
+def retire_key(key: DkimKey, *, by: User | str) -> None:
+    """Stop publishing a key; raises ValueError for the one that signs."""
+    signing = key.domain.dkim_keys.filter(retired_at__isnull=True, used_from__isnull=False).latest(
+        "used_from"
+    )
+    if signing.pk == key.pk:
+        raise ValueError("This key signs; use another one first.")
+    DkimKey.objects.filter(pk=key.pk).update(retired_at=database_time())
+    record("key.destroyed", organization_id=key.organization_id, by=by, target=key)
+
+
 def records(organization: Organization) -> dict[str, dict[str, str]]:
     """Return what to publish: {name: {type: value}}, for all sending domains of an organization."""
     published: dict[str, dict[str, str]] = {}

@@ -14,12 +14,13 @@ from django.db import connection, transaction
 from accounts.models import Organization
 from audit.record import record
 from campaigns.models import Campaign
-from consent.locking import database_time
+from consent.locking import database_time, lock
 from consent.stop import suppress
 from contacts.models import Contact
 from delivery import mx, replies
 from delivery.models import Destination, Event, Message, Receipt, SendingIP
 from delivery.wire import Attempt
+from phi.digest import address_digest
 from phi.ids import uuid7
 
 BY = "system:pipeline"
@@ -77,7 +78,7 @@ def record_attempts(
         detail=dict(Counter(row["state"] for row in rows)),
     )
     _learn(attempts, now)
-    _suppress(campaign.organization, rows)
+    _suppress(campaign.organization, attempts, rows)
 
 
 def _row(campaign: Campaign, attempt: Attempt, now: dt.datetime) -> dict:
@@ -180,6 +181,9 @@ def _learn(attempts: Sequence[Attempt], now: dt.datetime) -> None:
 
 
 def _note(place: Destination, attempt: Attempt, now: dt.datetime) -> None:
+    if attempt.reason == "no_source":
+        # Our own fault: it says nothing of the destination.
+        return
     if attempt.tls is not None or attempt.reason == "no_tls":
         tls = Destination.Tls.ABSENT if attempt.tls is None else Destination.Tls.OFFERED
         place.tls, place.tls_seen_at = tls, now
@@ -191,11 +195,15 @@ def _note(place: Destination, attempt: Attempt, now: dt.datetime) -> None:
         place.failures, place.closed_until = 0, None
 
 
-def _suppress(organization: Organization, rows: list[dict]) -> None:
-    """Suppress the addresses that do not exist."""
-    bounced = [row["id"] for row in rows if row["suppress"]]
-    digests = Contact.objects.filter(messages__in=bounced, email_digest__isnull=False).values_list(
-        "email_digest", flat=True
-    )
-    for digest in sorted({bytes(digest) for digest in digests}):
+def _suppress(organization: Organization, attempts: Sequence[Attempt], rows: list[dict]) -> None:
+    """Suppress the addresses that do not exist: those written to, whatever the person has by now."""
+    digests = {
+        address_digest(organization.pk, attempt.letter.rcpt)
+        for attempt, row in zip(attempts, rows, strict=True)
+        if row["suppress"]
+    }
+    people = Contact.objects.filter(organization=organization, email_digest__in=digests)
+    # Everybody at once, in id order as hand_over takes them; address by address they would wait in a circle.
+    lock(organization.pk, people.values_list("pk", flat=True))
+    for digest in sorted(digests):
         suppress(organization, digest, "hard_bounce", source="bounce", by=BY)

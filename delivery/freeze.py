@@ -14,6 +14,7 @@ from accounts.models import Organization
 from audit.record import record
 from campaigns import audience as audiences
 from campaigns import launch
+from campaigns.binding import BROKEN
 from campaigns.models import Campaign, Submission
 from consent import gate
 from consent.locking import database_time
@@ -22,7 +23,6 @@ from contacts.models import Contact
 from contacts.segments import Sql
 from delivery.models import Destination, SendingIP, Stream
 from phi.ids import UUID7_SQL
-from phi.keys import Unreadable
 
 BY = "system:pipeline"
 log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ def launch_due() -> int:
     for campaign in due.order_by("send_at"):
         try:
             began += begin(campaign.pk)
-        except Unreadable as error:
-            # What does not open holds its own campaign and no other.
+        except BROKEN as error:
+            # What does not open, or asks for what is not there any more, holds its own campaign and no other.
             log.error("campaign %s is held: %s", campaign.pk, error)
-            _note(campaign, "unreadable")
+            _note(campaign, "broken")
     return began
 
 

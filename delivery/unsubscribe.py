@@ -102,7 +102,9 @@ def take_back(message: Message) -> bool:
 
 def is_stopped(message: Message) -> bool:
     """Say whether the recipient has said stop to what this message is, by whatever way."""
-    return _standing_stop(message.contact, purpose_of(message).stop_scope) is not None
+    purpose = purpose_of(message)
+    scopes = {*purpose.blocked_by, purpose.stop_scope}
+    return any(_standing_stop(message.contact, scope) is not None for scope in scopes)
 
 
 def can_take_back(message: Message) -> bool:

@@ -84,7 +84,8 @@ def accent_sheet(request: HttpRequest, colour: str) -> HttpResponse:
 def _posted(request: HttpRequest, message: Message) -> HttpResponse:
     form = _form(request)
     if form.get("again") == "yes":
-        again = unsubscribe.take_back(message) or not unsubscribe.is_stopped(message)
+        unsubscribe.take_back(message)
+        again = not unsubscribe.is_stopped(message)
         return _page(request, message, "again" if again else "stopped")
     on_page = form.get("confirm") == "yes"
     unsubscribe.stop(message, source=unsubscribe.PAGE if on_page else unsubscribe.ONE_CLICK)

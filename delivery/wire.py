@@ -89,7 +89,7 @@ class Lines:
         hosts = await self._resolve(domain)
         if isinstance(hosts, mx.Unresolvable):
             return Attempt(letter, "deferred" if hosts.temporary else "failed", reply=hosts.reply)
-        failure: Attempt | None = None
+        failures: list[Attempt] = []
         for host in hosts[:HOSTS]:
             for address in host.from_source(self.source_ip)[:1]:
                 try:
@@ -97,13 +97,21 @@ class Lines:
                 except smtp.NoTLS as error:
                     # Refused for good or absent: the message is held back, never sent in clear (ADR 0010).
                     ending = "deferred" if error.temporary else "withheld"
-                    failure = Attempt(letter, ending, "no_tls", error.reply, mx=host.name)
+                    failures.append(Attempt(letter, ending, "no_tls", error.reply, mx=host.name))
                 except smtp.TLSFailed as error:
-                    failure = Attempt(letter, "deferred", "tls_failed", error.reply, mx=host.name)
+                    failures.append(
+                        Attempt(letter, "deferred", "tls_failed", error.reply, mx=host.name)
+                    )
+                except smtp.NoSource as error:
+                    failures.append(
+                        Attempt(letter, "deferred", "no_source", error.reply, mx=host.name)
+                    )
                 except smtp.NotSent as error:
                     ending = "deferred" if error.temporary else "failed"
-                    failure = Attempt(letter, ending, reply=error.reply, mx=host.name)
-        return failure or Attempt(letter, "deferred", "unreachable")
+                    failures.append(Attempt(letter, ending, reply=error.reply, mx=host.name))
+        # Over only when every host says so for good: one that is down now may take it later.
+        later = [one for one in failures if one.ending == "deferred"]
+        return next(iter(later or failures), Attempt(letter, "deferred", "unreachable"))
 
     async def _over(self, host: mx.Host, address: str, letter: Letter, marked_at: float) -> Attempt:
         """Send over an idle connection, or a new one when those had ended meanwhile."""

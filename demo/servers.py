@@ -96,8 +96,6 @@ class Servers:
             self.receiver = None
 
     def _worker(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        schedule = settings.STATE_DIR / "celerybeat-schedule"
-        extra = ["-s", str(schedule)] if "-B" in arguments else []
         label = f"worker-{name}"
         self.again[label] = lambda: self._worker(name, arguments, environment)
         self._start(
@@ -106,7 +104,6 @@ class Servers:
                 *("celery", "-A", "hipaamail", "worker", "-n", f"{name}@{os.getpid()}", "-c", "1"),
                 *("--without-gossip", "--without-mingle", "--loglevel", "WARNING"),
                 *arguments,
-                *extra,
             ],
             environment,
         )

@@ -201,7 +201,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
-OTP_TOTP_ISSUER = "hipaamail"
 
 REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.SignedInAndVerified"],
@@ -263,13 +262,13 @@ HIPAAMAIL_ROUTES = env.text("HIPAAMAIL_ROUTES")
 HIPAAMAIL_ALLOW_ROUTES = env.flag("HIPAAMAIL_ALLOW_ROUTES")
 #: Journals of what was on the wire, one a sending process (delivery/journal.py).
 JOURNAL_DIR = Path(env.text("HIPAAMAIL_JOURNAL_DIR", str(STATE_DIR / "journals")))
-#: Seconds before the first retry of a deferred message; doubles from there.
+#: Seconds before the first retry of a deferred message; the later ones (delivery/replies.py) scale with it.
 RETRY_FIRST_SECONDS = env.number("HIPAAMAIL_RETRY_FIRST_SECONDS", 300)
 #: Seconds for each phase of an SMTP session; 0: the generous ones of RFC 5321, 4.5.3.2.
 SMTP_SECONDS = env.number("HIPAAMAIL_SMTP_SECONDS", 0)
 #: Days after which what was filled into a message is emptied.
 VALUES_KEPT_DAYS = env.number("HIPAAMAIL_VALUES_KEPT_DAYS", 90)
-#: Staff mail (invitations, notices) goes out through delivery's staff stream.
+#: No staff mail is sent yet, and nothing leaves by another door than delivery/smtp.py.
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 
 # --- Logs --------------------------------------------------------------------------------------

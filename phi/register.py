@@ -229,7 +229,7 @@ CLEAR: dict[str, dict[str, str]] = {
         **_each("name payer", STAFF),
         **_each("status purpose transport_policy is_tracked held_reason", STATE),
         **_each("remuneration_cents", "of a contract between organizations"),
-        **_each("author_id", ACTOR),
+        **_each("author_id editor_ids", ACTOR),
         **_each("send_at latest_at created_at updated_at started_at frozen_at finished_at", TIME),
     },
     "campaigns.Submission": {

@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 from django.core.exceptions import ValidationError
 
+from accounts.organizations import add_member
 from audit.models import Entry
 from builder.compile import Invalid
 from builder.revise import freeze, save_template
@@ -237,6 +238,7 @@ def test_an_edit_that_changes_nothing_voids_nothing(draft, alice, bob):
 
 def test_the_last_editor_cannot_approve(draft, alice, bob, organization):
     both = make_user("approver", organization)
+    add_member(organization, both, "marketer", by="system:tests")
     edit.change(draft, by=both, is_tracked=True)
     seen = hand_in(draft, alice)
 
@@ -358,9 +360,11 @@ def test_the_audience_may_grow_by_a_tenth(reachable, ceiling):
 def test_a_duplicate_carries_content_but_neither_approval_nor_time(draft, alice, bob):
     launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
 
-    copy = edit.duplicate(draft, by=bob)
+    dora = make_user("marketer", draft.organization)
 
-    assert (copy.status, copy.send_at, copy.author_id) == ("draft", None, bob.pk)
+    copy = edit.duplicate(draft, by=dora)
+
+    assert (copy.status, copy.send_at, copy.author_id) == ("draft", None, dora.pk)
     assert (copy.revision, copy.purpose, copy.sender) == (draft.revision, "MARKETING", draft.sender)
     assert copy.latest_submission() is None
 
@@ -425,3 +429,99 @@ def test_a_form_is_published_only_when_complete(organization, petra):
     assert "statement_revoke" in error.value.codes
     form.refresh_from_db()
     assert form.published_at is None
+
+
+def test_whoever_wrote_or_changed_it_cannot_approve_it_though_somebody_else_changed_it_last(
+    organization, alice, ann
+):
+    both = make_user("marketer", organization)
+    add_member(organization, both, "approver", by="system:tests")
+    campaign = make_campaign(organization, by=both)
+    edit.change(campaign, by=alice, is_tracked=True)
+    seen = hand_in(campaign, alice)
+
+    with pytest.raises(launch.Refused) as error:
+        launch.approve(campaign, by=both, seen_hash=seen)
+
+    assert error.value.code == "own_work"
+    assert status(campaign) == "in_review"
+
+
+@pytest.mark.parametrize("role", ["viewer", "auditor", "approver", "administrator"])
+def test_only_a_marketer_makes_and_changes_campaigns(draft, organization, role):
+    somebody = make_user(role, organization)
+
+    for attempt in (
+        lambda: edit.change(draft, by=somebody, name="Another"),
+        lambda: edit.duplicate(draft, by=somebody),
+        lambda: edit.create(organization, "New", by=somebody),
+    ):
+        with pytest.raises(edit.NotAllowed):
+            attempt()
+
+    draft.refresh_from_db()
+    assert draft.name != "Another"
+    assert Campaign.objects.count() == 1
+
+
+def test_a_marketer_of_another_organization_changes_nothing(draft, charlie):
+    with pytest.raises(edit.NotAllowed):
+        edit.change(draft, by=charlie, name="Another")
+
+    draft.refresh_from_db()
+    assert draft.name != "Another"
+
+
+@pytest.mark.parametrize("column", ["send_at", "latest_at"])
+def test_the_times_of_a_scheduled_campaign_are_changed_by_scheduling_alone(
+    draft, alice, bob, column
+):
+    launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
+
+    with pytest.raises(WrongMove):
+        edit.change(draft, by=alice, **{column: None})
+
+    assert status(draft) == "scheduled"
+
+
+def test_a_latest_time_before_the_sending_time_is_refused_when_it_is_typed(draft, alice):
+    with pytest.raises(ValidationError):
+        edit.change(draft, by=alice, latest_at=draft.send_at - HOUR)
+
+    draft.refresh_from_db()
+    assert draft.latest_at is None
+
+
+def test_the_latest_time_moves_with_the_sending_time(draft, alice, bob):
+    launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
+    draft.refresh_from_db()
+    distance = draft.latest_at - draft.send_at
+
+    later = database_time() + dt.timedelta(days=10)
+    launch.schedule(draft, at=later, by=bob)
+
+    draft.refresh_from_db()
+    assert (draft.send_at, draft.latest_at) == (later, later + distance)
+
+
+def test_nothing_is_scheduled_beyond_its_approval(draft, alice, bob):
+    launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
+
+    with pytest.raises(launch.Refused) as error:
+        launch.schedule(draft, at=database_time() + dt.timedelta(days=15), by=bob)
+
+    assert error.value.code == "not_approved"
+    assert Campaign.objects.get(pk=draft.pk).send_at == draft.send_at
+
+
+def test_scheduling_anew_clears_why_it_waited(draft, alice, bob):
+    launch.approve(draft, by=bob, seen_hash=hand_in(draft, alice))
+    Campaign.objects.filter(pk=draft.pk).update(status="approved", held_reason="too_late")
+
+    launch.schedule(draft, at=database_time() + HOUR, by=bob)
+
+    assert Campaign.objects.get(pk=draft.pk).held_reason == ""
+
+
+def test_without_a_margin_the_audience_may_not_grow():
+    assert launch.ceiling(100, 0) == 100

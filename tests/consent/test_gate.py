@@ -204,6 +204,15 @@ def test_an_authorization_that_is_not_in_force_is_refused(organization, form, fi
     assert reason(contact) == why
 
 
+def test_a_copy_that_is_given_later_makes_it_usable(organization, form):
+    contact = make_person(organization)
+    sign(contact, form, copy_given_on=None)
+    assert reason(contact) == "authorization_not_usable"
+
+    sign(contact, form, copy_given_on=dt.date(2026, 3, 1))
+    assert reason(contact) == ""
+
+
 def test_the_last_day_of_an_authorization_counts_as_a_whole_day_where_the_organization_is(
     form, ann
 ):
