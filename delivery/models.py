@@ -170,7 +170,7 @@ class Message(models.Model):
         SendingIP, models.PROTECT, null=True, related_name="+", db_index=False
     )
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
-    #: Why it is in that state: a reason of the gate, or of delivery/outcomes.py.
+    #: Why it is in that state: a reason of the gate or of compose, a kind of delivery/replies.py, or delivery's own word.
     reason = models.CharField(max_length=40, blank=True)
     #: SMTP code of the last reply.
     code = models.PositiveSmallIntegerField(null=True)

@@ -214,7 +214,7 @@ def _parsed(raw: str) -> Routes:
 def route_for(domain: str, routes: Routes | None = None) -> Route | None:
     """Return where the settings send mail for this domain (an A-label), or None: to its MX."""
     if routes is None:
-        routes = _parsed(getattr(settings, "HIPAAMAIL_ROUTES", "") or "")
+        routes = _parsed(settings.HIPAAMAIL_ROUTES)
     return routes.find(domain)
 
 

@@ -26,7 +26,8 @@ def recover(sending_ip: SendingIP) -> dict[str, int]:
     """Settle the claims that dead processes left on an address; return how many by state.
 
     No line in the journal: queued again. A reply: what it said. A line without a reply: in doubt, for a
-    person to resolve. A marked claim whose journal cannot be read is in doubt too, never sent again.
+    person to resolve. A marked claim whose journal cannot be read is in doubt too, never sent again. A refusal
+    after the content that is learnt here suppresses no address; the next message to it does.
     """
     settled: Counter[str] = Counter()
     directory = settings.JOURNAL_DIR
