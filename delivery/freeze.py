@@ -8,21 +8,24 @@ import datetime as dt
 import logging
 import uuid
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from accounts.models import Organization
 from audit.record import record
 from campaigns import audience as audiences
 from campaigns import launch
-from campaigns.binding import BROKEN
 from campaigns.models import Campaign, Submission
 from consent import gate
 from consent.locking import database_time
 from consent.purposes import PURPOSES
+from contacts import addresses
 from contacts.models import Contact
+from contacts.problems import Unacceptable
 from contacts.segments import Sql
 from delivery.models import Destination, SendingIP, Stream
 from phi.ids import UUID7_SQL
+from phi.keys import Unreadable
+from phi.redact import told
 
 BY = "system:pipeline"
 log = logging.getLogger(__name__)
@@ -39,9 +42,13 @@ def launch_due() -> int:
     for campaign in due.order_by("send_at"):
         try:
             began += begin(campaign.pk)
-        except BROKEN as error:
-            # What does not open, or asks for what is not there any more, holds its own campaign and no other.
-            log.error("campaign %s is held: %s", campaign.pk, error)
+        except OperationalError:
+            # The database is gone, or is to be asked again: that is no campaign's fault.
+            raise
+        except Exception as error:  # noqa: BLE001
+            # What does not open, asks for what is not there any more, or raises whatever it may: it holds its own
+            # campaign and no other organization's.
+            log.error("campaign %s is held: %s", campaign.pk, told(error))
             _note(campaign, "broken")
     return began
 
@@ -152,18 +159,29 @@ def learn_destinations(organization: Organization, contacts: Sql) -> None:
             [organization.pk, *contacts.params],
         )
         ids = [row[0] for row in cursor.fetchall()]
+    found = Contact.objects.filter(organization=organization, pk__in=ids)
     Destination.objects.bulk_create(
         (
             Destination(
                 organization=organization,
                 domain_digest=bytes(contact.domain_digest),
-                domain=contact.email.rpartition("@")[2],
+                domain=domain,
             )
-            for contact in Contact.objects.filter(organization=organization, pk__in=ids)
+            for contact in found
+            if (domain := _domain(contact))
         ),
         ignore_conflicts=True,
         batch_size=1000,
     )
+
+
+def _domain(contact: Contact) -> str:
+    """Return the domain of a contact's address; "" when it does not open, which holds that message at its turn."""
+    try:
+        return contact.email.rpartition("@")[2]
+    except Unreadable as error:
+        log.error("contact %s: %s", contact.pk, error)
+        return ""
 
 
 def kind_of(campaign: Campaign) -> str:
@@ -191,12 +209,25 @@ def addresses_of(campaign: Campaign) -> list[SendingIP]:
 
 
 def sender_ready(campaign: Campaign) -> bool:
-    """Say whether the sending domain is verified and has a signing key (check 3)."""
-    domain = campaign.sender.domain
+    """Say whether the sending domain is the organization's own, verified, and has a signing key (check 3).
+
+    And whether the addresses that the message shows are addresses, so that none writes a header of its own.
+    """
+    sender, domain = campaign.sender, campaign.sender.domain
+    shown = [sender.address, *filter(None, [sender.reply_to])]
     return (
-        domain.verified_at is not None
+        domain.organization_id == campaign.organization_id
+        and domain.verified_at is not None
         and domain.dkim_keys.filter(retired_at__isnull=True, used_from__isnull=False).exists()
+        and all(map(_is_address, shown))
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return addresses.check(text).sendable.isascii()
+    except Unacceptable:
+        return False
 
 
 def tidy(now: dt.datetime | None = None) -> None:
