@@ -6,7 +6,7 @@ Values come sealed. The binary form is written here because the driver's own tak
 import datetime as dt
 import struct
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import connection
@@ -21,61 +21,44 @@ _length = struct.Struct(">i").pack
 _count = struct.Struct(">h").pack
 _array = struct.Struct(">iiiii").pack
 
-#: Column of contacts_contact → its binary form, and its type in an UPDATE.
-_UUID: tuple[Callable[[Any], bytes], str] = (lambda value: value.bytes, "uuid")
-_TEXT: tuple[Callable[[Any], bytes], str] = (lambda value: value.encode(), "text")
-# Digests and sealed values come as bytes, or as the memory that the driver read them into.
-_BYTES: tuple[Callable[[Any], bytes], str] = (bytes, "bytea")
-_TIME: tuple[Callable[[Any], bytes], str] = (
-    lambda value: struct.pack(">q", (value - _EPOCH) // dt.timedelta(microseconds=1)),
-    "timestamptz",
+#: The sealed columns of a contact, and the digests by which it is found.
+SEALED = (
+    *("record_number", "record_digest", "email", "email_digest", "domain_digest", "first_name"),
+    *("last_name", "date_of_birth", "sex", "state", "zip", "language", "attributes"),
 )
-COLUMNS: dict[str, tuple[Callable[[Any], bytes], str]] = {
-    "id": _UUID,
-    "organization_id": _UUID,
-    "kind": _TEXT,
-    "standing": _TEXT,
-    "source": _TEXT,
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "record_number": _BYTES,
-    "record_digest": _BYTES,
-    "email": _BYTES,
-    "email_digest": _BYTES,
-    "domain_digest": _BYTES,
-    "first_name": _BYTES,
-    "last_name": _BYTES,
-    "date_of_birth": _BYTES,
-    "sex": _BYTES,
-    "state": _BYTES,
-    "zip": _BYTES,
-    "language": _BYTES,
-    "attributes": _BYTES,
-}
 #: What an import may change in a contact.
-CHANGEABLE = ("kind", *(name for name, form in COLUMNS.items() if form is _BYTES))
+CHANGEABLE = ("kind", *SEALED)
 
 
-def insert_contacts(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert new contacts: a mapping of `COLUMNS` each, what is absent is null."""
+def insert_contacts(
+    organization_id: uuid.UUID, source: str, now: dt.datetime, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert new active contacts: a mapping of "id", "kind" and of `SEALED` each, what is absent is null."""
     if not rows:
         return
-    forms = [(name, None if form is bytes else form) for name, (form, _) in COLUMNS.items()]
-    width = _count(len(forms))
+    time = struct.pack(">q", (now - _EPOCH) // dt.timedelta(microseconds=1))
+    same = b"".join(map(_field, (organization_id.bytes, b"active", source.encode(), time, time)))
+    columns = ("organization_id", "standing", "source", "created_at", "updated_at", "id")
+    head = _count(len(columns) + len(CHANGEABLE)) + same + _length(16)
+    kinds = {row["kind"]: _field(row["kind"].encode()) for row in rows}
     parts: list[bytes] = []
     put = parts.append
     for row in rows:
-        put(width)
-        for name, form in forms:
+        put(head)
+        put(row["id"].bytes)
+        put(kinds[row["kind"]])
+        for name in SEALED:
             value = row.get(name)
             if value is None:
                 put(_NULL)
             else:
-                if form is not None:
-                    value = form(value)
                 put(_length(len(value)))
                 put(value)
-    _copy(f"contacts_contact ({', '.join(COLUMNS)})", parts)
+    _copy(f"contacts_contact ({', '.join((*columns, *CHANGEABLE))})", parts)
+
+
+def _field(value: bytes) -> bytes:
+    return _length(len(value)) + value
 
 
 def insert_terms(
@@ -123,7 +106,7 @@ def update_contacts(organization_id: uuid.UUID, rows: Sequence[Mapping[str, Any]
     if not rows:
         return
     names = ("id", *CHANGEABLE)
-    arrays = ", ".join(f"%s::{COLUMNS[name][1]}[]" for name in names)
+    arrays = ", ".join(["%s::uuid[]", "%s::text[]", *["%s::bytea[]"] * len(SEALED)])
     changes = ", ".join(f"{name} = new.{name}" for name in CHANGEABLE)
     with connection.cursor() as cursor:
         cursor.execute(

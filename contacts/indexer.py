@@ -60,18 +60,21 @@ class Indexer:
         new: list[tuple[str, Any, list[Term]]] = []
         for key in self._indexed:
             known, field = self._values[key], self.fields[key]
+            # Set difference would go through all that is known, each time.
             if field.type == Type.CHOICES:
-                unknown = {one for row in rows for one in row.get(key) or ()} - known.keys()
-                new += [(key, one, terms.terms_of_value(field, [one])) for one in unknown]
+                unknown = {v for row in rows for v in row.get(key) or () if v not in known}
+                new += [(key, v, terms.terms_of_value(field, [v])) for v in unknown]
             else:
-                unknown = {row[key] for row in rows if key in row} - known.keys() - {None}
-                new += [(key, one, terms.terms_of_value(field, one)) for one in unknown]
-        wanted = {term for _, _, found in new for term in found} - self._numbers.keys()
+                values = (row.get(key) for row in rows)
+                unknown = {v for v in values if v is not None and v not in known}
+                new += [(key, v, terms.terms_of_value(field, v)) for v in unknown]
+        wanted = {t for _, _, found in new for t in found if t not in self._numbers}
         if wanted:
             self._numbers |= dictionary.learn(self.organization.pk, wanted)
         for key, one, found in new:
             kinds = terms.sensitivities_of_value(self.fields[key], one)
-            self._values[key][one] = tuple([self._numbers[term] for term in found]), kinds
+            numbers = sorted({self._numbers[term] for term in found})
+            self._values[key][one] = tuple(numbers), kinds
         if not self._standing:
             standing = {*self._missing.values(), *terms.terms_of_sensitivity(())}
             standing.update(terms.terms_of_sensitivity(KINDS))
@@ -81,9 +84,12 @@ class Indexer:
         """Return the term numbers of one contact's values, in ascending order; they were learnt before."""
         found: list[int] = []
         kinds: frozenset[str] = frozenset()
+        may_repeat = False
         for key, known in self._values.items():
             value = row.get(key)
             if value.__class__ is list:
+                # Only values of one field share terms: two codes of one category.
+                may_repeat = may_repeat or len(value) > 1
                 for one in value:
                     numbers, tells = known[one]
                     found += numbers
@@ -98,7 +104,8 @@ class Indexer:
             if not row.get(key):
                 found.append(self._standing[term])
         found += self._of_kinds.get(kinds) or self._sensitive(kinds)
-        return sorted(set(found))
+        # Each value's numbers are in order already, which sorting makes use of.
+        return sorted(set(found)) if may_repeat else sorted(found)
 
     def _sensitive(self, kinds: frozenset[str]) -> tuple[int, ...]:
         numbers = tuple([self._standing[term] for term in terms.terms_of_sensitivity(kinds)])

@@ -36,7 +36,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "conditions": ("condition", "diagnoses", "diagnosis", "dx", "icd10"),
     "last_visit": ("last_visit_on", "last_visit_date", "last_seen"),
     "kind": ("contact_kind",),
-    "record_number": ("mrn", "medical_record_number", "patient_id", "member_id", "record_id"),
+    # None for record_number: it decides who is one person, so a person has to say which column it is.
 }
 
 
@@ -56,16 +56,16 @@ class Proposal:
     new_fields: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def known_names(organization: Organization) -> dict[str, str]:
-    """Return {name as `table.plain()` writes it: key} of all fields and columns that a file can have."""
-    names: dict[str, str] = {}
-    for key, own in fields_of(organization).items():
-        for name in (key, plain(own.label), *NAMES.get(key, ())):
-            names.setdefault(name, key)
-    for key, column in COLUMNS.items():
-        for name in (key, plain(column.label), *map(plain, column.aliases)):
-            names.setdefault(name, key)
-    return names
+def known_names(organization: Organization) -> tuple[dict[str, str], dict[str, str]]:
+    """Return {name as `table.plain()` writes it: key} of all fields and columns: own names, and other ones."""
+    own: dict[str, str] = {}
+    other: dict[str, str] = {}
+    for key, known in {**COLUMNS, **fields_of(organization)}.items():
+        for name in (key, plain(known.label)):
+            own.setdefault(name, key)
+        for name in (*NAMES.get(key, ()), *map(plain, getattr(known, "aliases", ()))):
+            other.setdefault(name, key)
+    return own, other
 
 
 def propose(organization: Organization, header: Iterable[str], rows: Iterator[Record]) -> Proposal:
@@ -74,10 +74,15 @@ def propose(organization: Organization, header: Iterable[str], rows: Iterator[Re
     Such a field holds treatment data until a person says otherwise, and has a type only if every value in the file
     has it. `rows` are read only when there is such a column. Psychotherapy notes are left out, always.
     """
-    names, found = known_names(organization), Proposal({})
+    header = list(header)
+    own, other = known_names(organization)
+    names, found = own | other, Proposal({})
+    # A column called by a field's own name has it, wherever it stands; another name counts only without one.
+    taken = {own[name] for title in header if (name := plain(title)) in own}
     unknown: dict[int, str] = {}
     for number, title in enumerate(header):
-        key = names.get(plain(title))
+        name = plain(title)
+        key = own.get(name) or (other.get(name) if other.get(name) not in taken else None)
         if key is None and not is_psychotherapy(title):
             key = _new_key(title, {*names.values(), *found.new_fields})
             found.new_fields[key] = {"label": title[:80]}

@@ -1,6 +1,5 @@
 """Who is a person (ADR 0004): rows find their contact by record number or address, and change it or make it."""
 
-import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,28 +168,20 @@ class People:
         }
         # What rows say was learnt before the transaction; the rest may be new to this run.
         indexer.learn([*(person.values for person in new), *whole.values()])
-        now = timezone.now()
-        bulk.insert_contacts([self._new_row(person, now) for person in new])
+        rows = [self._new_row(person) for person in new]
+        bulk.insert_contacts(self.organization.pk, self.source, timezone.now(), rows)
         bulk.insert_terms(self.organization.pk, [(p.pk, indexer.numbers(p.values)) for p in new])
         bulk.update_contacts(self.organization.pk, [self._changed_row(p) for p in changed])
         terms.write_rows(
             self.organization, {pk: indexer.numbers(values) for pk, values in whole.items()}
         )
 
-    def _new_row(self, person: Person, now: dt.datetime) -> dict[str, Any]:
-        values = person.values
-        attributes = {k: to_json(v) for k, v in values.items() if k not in _OWN_COLUMNS}
-        return {
-            "id": person.pk,
-            "organization_id": self.organization.pk,
-            "kind": values["kind"],
-            "standing": "active",
-            "source": self.source,
-            "created_at": now,
-            "updated_at": now,
-            "attributes": self._seal("attributes", attributes, person.pk),
-            **self._sealed(values, person),
-        }
+    def _new_row(self, person: Person) -> dict[str, Any]:
+        attributes = {k: to_json(v) for k, v in person.values.items() if k not in _OWN_COLUMNS}
+        row = self._sealed(person.values, person)
+        row["id"], row["kind"] = person.pk, person.values["kind"]
+        row["attributes"] = self._seal("attributes", attributes, person.pk)
+        return row
 
     def _changed_row(self, person: Person) -> dict[str, Any]:
         contact, changes = person.contact, person.values
@@ -202,17 +193,17 @@ class People:
             row["attributes"] = self._seal("attributes", contact.attributes | more, contact.pk)
         return row | self._sealed(changes, person)
 
-    def _sealed(self, values: Mapping[str, Any], person: Person) -> dict[str, bytes]:
+    def _sealed(self, values: Mapping[str, Any], person: Person) -> dict[str, Any]:
         """Return the sealed columns of these values, and the digests by which they are found."""
         found = {key: self._seal(key, values[key], person.pk) for key in COLUMNS if key in values}
         kind, blind = person.identity
         if "email" in values:
-            address = addresses.check(values["email"])
-            is_known = kind == "address" and person.contact is None
-            found["email_digest"] = (
-                blind if is_known else digest(self.organization.pk, "address", address.normal)
-            )
-            found["domain_digest"] = self._domain_digest(address.domain_ascii)
+            if kind == "address" and person.contact is None:
+                found["email_digest"] = blind
+            else:
+                address = addresses.check(values["email"])
+                found["email_digest"] = digest(self.organization.pk, "address", address.normal)
+            found["domain_digest"] = self._domain_digest(values["email"].rpartition("@")[2])
         if "record_number" in values:
             found["record_digest"] = blind
         return found

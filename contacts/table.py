@@ -152,7 +152,7 @@ def _check_header(names: list[str]) -> None:
             )
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
-        earlier = seen.setdefault(plain(name), number)
+        earlier = seen.setdefault(plain(name) or name.casefold(), number)
         if earlier != number:
             raise Refused(
                 "duplicate_headers", f"Columns {earlier} and {number} have the same name."
