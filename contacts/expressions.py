@@ -70,7 +70,11 @@ class Folded:
 
 
 def fold(expression: Expression, numbers: Mapping[Term, int]) -> Folded:
-    """Return the expression as query_int text; a term without a number is carried by nobody."""
+    """Return the expression as query_int text; a term without a number is carried by nobody.
+
+    Negations are moved inwards: the index sees no term that must be there behind a "!" (intarray's
+    contains_required_value), and would be read as a whole.
+    """
     match expression:
         case Has(term):
             number = numbers.get(term)
