@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     passed = []
     if chosen.contacts:
         passed += ["--contacts", str(chosen.contacts.absolute())]
-    if chosen.segment:
+    if chosen.segment is not None:
         passed += ["--segment", chosen.segment]
     return (
         served(state_dir())

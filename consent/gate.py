@@ -237,12 +237,17 @@ def first_of_address(decided: Sql) -> Sql:
     )
 
 
+#: Of what imports say about one person and form only the latest counts: a later row, or a corrected file.
 _AUTHORIZED = """exists (
     select 1 from consent_authorization a
     where a.contact_id = c.id and a.organization_id = c.organization_id
       and a.form_version_id = any(<versions>::uuid[])
       and a.signed_on <= day.today and a.copy_given_on <= day.today
       and (a.expires_on is null or a.expires_on >= day.today)
+      and not (a.source = 'import' and exists (
+        select 1 from consent_authorization n
+        where n.contact_id = a.contact_id and n.form_version_id = a.form_version_id
+          and n.source = 'import' and (n.recorded_at, n.id) > (a.recorded_at, a.id)))
       and not {ended})"""
 
 #: An authorization ends by its own revocation, and by a later one of the same form: an old paper imported
@@ -292,7 +297,7 @@ select c.id as contact_id, c.email_digest, c.domain_digest, case
           when a.expires_on < day.today then 'authorization_expired'
           else 'authorization_not_usable' end
         from consent_authorization a where a.contact_id = c.id
-        order by (a.form_version_id = any(<versions>::uuid[])) desc, a.signed_on desc, a.id desc limit 1),
+        order by (a.form_version_id = any(<versions>::uuid[])) desc, a.recorded_at desc, a.id desc limit 1),
       'no_authorization')
   end as reason
 from contacts_contact c

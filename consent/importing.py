@@ -6,6 +6,7 @@ An opt-out is taken from any row, and never lifted by one.
 """
 
 import datetime as dt
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,10 @@ from phi.digest import address_digest
 
 Row = tuple[uuid.UUID, dict[str, Any]]
 
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+#: The day of HIPAA itself (Public Law 104-191).
+FIRST_DAY = dt.date(1996, 8, 21)
+
 NO_FORM = Problem(
     "no_authorization_arises",
     "The file has authorization dates, but no published form and evidence that they stand for: "
@@ -32,8 +37,11 @@ NO_FORM = Problem(
 
 def check_day(cell: str) -> dt.date | Problem:
     """Return the day in a cell, written YYYY-MM-DD."""
+    # fromisoformat() would take week dates and other digits, too.
+    if not DAY.fullmatch(cell):
+        return _bad_day()
     try:
-        return dt.date.fromisoformat(cell) if len(cell) == 10 else _bad_day()
+        return dt.date.fromisoformat(cell)
     except ValueError:
         return _bad_day()
 
@@ -44,6 +52,8 @@ def check_signed_on(cell: str) -> dt.date | Problem:
     # A day ahead of the whole world's calendar; the exact day is checked in the organization's zone below.
     if isinstance(day, dt.date) and day > dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1):
         return Problem("signed_in_future", "The date of the signature lies ahead.")
+    if isinstance(day, dt.date) and day < FIRST_DAY:
+        return Problem("signed_too_early", "Nobody signed an authorization then.")
     return day
 
 
@@ -85,7 +95,10 @@ def form_of(organization: Organization, import_: Import) -> FormVersion | None:
 def apply_authorizations(
     organization: Organization, import_: Import, rows: Sequence[Row], *, by: User | str
 ) -> None:
-    """Record the authorizations of a chunk; one that is recorded already, revoked or not, stays as it is."""
+    """Record what a chunk says of authorizations; the latest word of an import about a person counts (gate.py).
+
+    Nothing is written where it says what the last import said. The contacts are locked, so two imports take turns.
+    """
     version = form_of(organization, import_)
     if version is None:
         return
@@ -113,8 +126,26 @@ def apply_authorizations(
             evidence=f"{options['evidence']} (import {import_.pk})",
         )
     made = [a for a in wanted.values() if a.expires_on is None or a.expires_on >= a.signed_on]
-    Authorization.objects.bulk_create(made, ignore_conflicts=True)
-    _vouch("authorization.recorded", organization, import_, Authorization, made, by=by)
+    standing = _said_last(version, list(wanted))
+    fresh = [a for a in made if standing.get(a.contact_id) != _statement(a)]
+    Authorization.objects.bulk_create(fresh)
+    _vouch("authorization.recorded", organization, import_, Authorization, fresh, by=by)
+
+
+def _said_last(version: FormVersion, contact_ids: list[uuid.UUID]) -> dict[uuid.UUID, tuple]:
+    """Return what the last import said of each person's authorization under a form."""
+    latest = (
+        Authorization.objects.filter(
+            form_version=version, contact_id__in=contact_ids, source="import"
+        )
+        .order_by("contact_id", "-recorded_at", "-id")
+        .distinct("contact_id")
+    )
+    return {a.contact_id: _statement(a) for a in latest}
+
+
+def _statement(authorization: Authorization) -> tuple[dt.date | None, ...]:
+    return authorization.signed_on, authorization.expires_on, authorization.copy_given_on
 
 
 def apply_opt_outs(

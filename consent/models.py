@@ -106,19 +106,6 @@ class Authorization(Fact):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(
-                fields=[
-                    "organization",
-                    "contact",
-                    "form_version",
-                    "signed_on",
-                    "expires_on",
-                    # A copy that is given later is a further fact, with which it becomes usable.
-                    "copy_given_on",
-                ],
-                nulls_distinct=False,
-                name="authorization_once",
-            ),
             models.CheckConstraint(
                 condition=Q(expires_on__isnull=True) | Q(expires_on__gte=F("signed_on")),
                 name="authorization_ends_after_it_begins",

@@ -48,7 +48,8 @@ def opt_in(
 def _once(contact: Contact, scope: str, direction: str, **about: Any) -> OptOut:
     _known([scope], OptOut.Scope.values)
     lock(contact.organization_id, [contact.pk])
-    digest = Contact.objects.filter(pk=contact.pk).values_list("email_digest", flat=True).get()
+    ours = Contact.objects.filter(pk=contact.pk, organization_id=contact.organization_id)
+    digest = ours.values_list("email_digest", flat=True).get()
     latest = (
         OptOut.objects.filter(contact=contact, scope=scope)
         .order_by("-effective_at", "-recorded_at")

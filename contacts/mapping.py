@@ -36,7 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "conditions": ("condition", "diagnoses", "diagnosis", "dx", "icd10"),
     "last_visit": ("last_visit_on", "last_visit_date", "last_seen"),
     "kind": ("contact_kind",),
-    # None for record_number: it decides who is one person, so a person has to say which column it is.
+    # It decides who is one person, so only names that can mean nothing else.
+    "record_number": ("mrn", "medical_record_number"),
 }
 
 

@@ -131,14 +131,18 @@ def bring_in(job: Run, name: str, content: bytes) -> None:
     done = job.imported
     say(
         f"{done.rows:,} rows: {done.created:,} new, {done.updated:,} changed, {done.unchanged:,} unchanged, "
-        f"{done.rejected:,} set aside with the reason"
+        f"{done.rejected:,} set aside"
     )
+    for (column, sentence), number in Counter((p[1], p[3]) for p in done.problems).items():
+        say(f"{number:>6,}  set aside: {column}: {sentence}")
+    for warning in done.plan.get("warnings", []):
+        say(f"        note: {warning}")
 
 
 def prepare(job: Run, criteria: dict[str, Any] | None) -> None:
     """Make segment and campaign, as the marketer."""
     organization, marketer = job.stage.organization, job.stage.staff[Role.MARKETER]
-    criteria = criteria or segments.EVERYONE
+    criteria = segments.EVERYONE if criteria is None else criteria
     step(2, "Segment: " + segments.describe(organization, criteria))
     now = database_time()
     label = now.strftime("%Y-%m-%d %H:%M:%S.%f")
@@ -198,10 +202,12 @@ def send(job: Run) -> None:
             if total:
                 bar(total - waiting - states["deferred"], total)
             quiet = bool(total) and not waiting
-            quiet_since = (quiet_since or time.monotonic()) if quiet else None
+            # From when everybody was tried once: retries in between do not begin the wait anew.
+            if quiet and quiet_since is None:
+                quiet_since = time.monotonic()
             if quiet and not states["deferred"]:
                 break
-            if quiet_since and time.monotonic() - quiet_since > WAIT_SECONDS:
+            if quiet_since is not None and time.monotonic() - quiet_since > WAIT_SECONDS:
                 break
             if time.monotonic() - moved_at > STALL_SECONDS:
                 job.campaign.refresh_from_db()
@@ -220,7 +226,9 @@ def look(job: Run) -> None:
     if job.box is None:
         say("It is not ours, so it is looked at there.")
         return
-    received = job.box.received()
+    received = of_campaign(job)
+    if others := len(job.box.received()) - len(received):
+        say(f"{others:>6,}  messages of earlier runs, which had been deferred")
     by_address = Counter(one.peer_ip for one in received)
     for address, number in sorted(by_address.items()):
         say(f"{number:>6,}  messages from {address}")
@@ -228,6 +236,16 @@ def look(job: Run) -> None:
         headers = message_from_bytes(received[-1].message)
         for name in ("From", "Subject", "List-Unsubscribe-Post"):
             say(f"{name}: {headers[name]}")
+
+
+def of_campaign(job: Run) -> list[Received]:
+    """Return what our receiving server got of this run's campaign."""
+    ours = set(Message.objects.filter(campaign=job.campaign).values_list("pk", flat=True))
+    return [
+        one
+        for one in job.box.received()
+        if read_verp(one.envelope_from, settings.TOKEN_KEY) in ours
+    ]
 
 
 def stop_one(job: Run) -> None:
@@ -348,7 +366,7 @@ def dkim_valid(job: Run) -> bool:
 
     if job.box is None:
         return all(dkim.verify(data, dnsfunc=look_up) for data in _composed_again(job))
-    received = job.box.received()
+    received = of_campaign(job)
     sent = set(
         Message.objects.filter(campaign=job.campaign, state="sent").values_list("pk", flat=True)
     )

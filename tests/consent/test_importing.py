@@ -12,7 +12,7 @@ from consent import gate, importing, stop
 from consent.authorize import revoke
 from consent.importing import check_opted_out
 from consent.models import Authorization, OptOut
-from contacts import importer
+from contacts import importer, reading
 from contacts.models import Contact, Import
 from contacts.problems import Problem
 from files import staging
@@ -300,3 +300,36 @@ def test_an_imported_stop_waits_for_a_mark_in_the_making(organization, form):
 
     assert len(errors) == 1
     assert not OptOut.objects.exists()
+
+
+DATES = "email,authorized_on,authorization_expires"
+
+
+def test_the_latest_row_of_a_person_counts_whatever_chunk_it_stands_in(
+    organization, form, monkeypatch
+):
+    monkeypatch.setattr(reading, "CHUNK", 2)
+    fillers = [f"p{number}@mail.example,2026-01-05," for number in range(5)]
+    rows = ["ann@mail.example,2026-01-05,2099-12-31", *fillers]
+
+    import_csv(organization, form, *rows, "ann@mail.example,2026-01-06,2026-02-01", header=DATES)
+
+    assert reasons(organization)["ann@mail.example"] == "authorization_expired"
+
+
+def test_a_corrected_file_corrects_and_the_same_file_again_writes_nothing(organization, form):
+    until_2099 = "ann@mail.example,2026-01-05,2099-12-31"
+    for _ in range(2):
+        import_csv(organization, form, until_2099, header=DATES)
+    assert Authorization.objects.count() == 1
+
+    import_csv(organization, form, "ann@mail.example,2026-01-05,2026-02-01", header=DATES)
+    assert reasons(organization) == {"ann@mail.example": "authorization_expired"}
+
+    import_csv(organization, form, until_2099, header=DATES)
+    assert reasons(organization) == {"ann@mail.example": ""}
+
+
+@pytest.mark.parametrize("day", ["2026-W01-1", "0001-01-01", "1880-01-01", "２０２６-01-01"])
+def test_a_day_of_signature_that_cannot_be_is_a_problem(day):
+    assert isinstance(importing.check_signed_on(day), Problem)

@@ -130,11 +130,11 @@ def test_two_titles_that_make_one_key_get_two(organization):
     assert list(found.columns.values()) == ["groe", "groe_2", "gro_e"]
 
 
-def test_the_first_column_of_a_field_has_it_and_the_second_is_left_out(organization):
+def test_a_column_of_a_fields_own_name_has_it_and_another_name_is_a_field_of_its_own(organization):
     found = proposed(organization, ["email", "E-Mail"])
 
-    assert found.columns == {"email": "email", "E-Mail": None}
-    assert found.new_fields == {}
+    assert found.columns == {"email": "email", "E-Mail": "e_mail"}
+    assert set(found.new_fields) == {"e_mail"}
 
 
 @pytest.mark.parametrize("title", ["Psychotherapy notes", "therapy_notes", "Counseling note"])
@@ -175,3 +175,15 @@ def test_a_mapping_that_cannot_be_is_refused(organization, columns, code):
         checked(organization, ["mail", "given"], Proposal({}), columns)
 
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("header", [["mail", "email"], ["email", "mail"]])
+def test_another_name_takes_no_field_from_the_column_that_is_called_so(organization, header):
+    found = proposed(organization, header)
+
+    assert found.columns == {"email": "email", "mail": "mail"}
+    assert set(found.new_fields) == {"mail"}
+
+
+def test_a_column_that_may_be_a_record_number_is_not_taken_for_one(organization):
+    assert proposed(organization, ["email", "patient_id"]).columns["patient_id"] == "patient_id"

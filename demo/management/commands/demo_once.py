@@ -1,6 +1,7 @@
 """Do the main job from CSV to report and print its numbers as the last line, in JSON."""
 
 import json
+import os
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -29,6 +30,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run it; exit 0 only if the numbers add up."""
+        # What this run and its workers leave is the user's alone.
+        os.umask(0o077)
         if settings.PRODUCTION:
             raise CommandError("The demo does not run in production.")
         try:
@@ -50,6 +53,10 @@ def _criteria(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        criteria = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise CommandError(f"--segment is not JSON: {error}") from None
+    if not isinstance(criteria, dict):
+        # Never everyone by mistake: an unset variable of a shell is not a wish.
+        raise CommandError('--segment is a JSON object such as {"all": []}, see docs/segments.md.')
+    return criteria
