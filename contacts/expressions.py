@@ -79,6 +79,12 @@ def fold(expression: Expression, numbers: Mapping[Term, int]) -> Folded:
         case Has(term):
             number = numbers.get(term)
             return Folded(None if number is None else str(number), False)
+        case Not(Not(part)):
+            return fold(part, numbers)
+        case Not(All(parts)):
+            return fold(Some(tuple(Not(part) for part in parts)), numbers)
+        case Not(Some(parts)) if not all(isinstance(part, Has) for part in parts):
+            return fold(All(tuple(Not(part) for part in parts)), numbers)
         case Not(part):
             inner = fold(part, numbers)
             return Folded(None if inner.text is None else f"!{inner.text}", not inner.matches_empty)

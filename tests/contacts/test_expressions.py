@@ -65,3 +65,13 @@ def test_a_union_of_many_terms_is_one_text():
 
     assert fold(expression, NUMBERS).text == "(100|101|102|103)"
     assert set(terms_in(Not(expression))) == set(TERMS)
+
+
+def test_negations_are_moved_inwards_so_that_the_index_can_be_searched():
+    a, b = Has(TERMS[0]), Has(TERMS[1])
+
+    assert fold(Not(Not(a)), NUMBERS).text == "100"
+    assert fold(Not(All((Not(a), Not(b)))), NUMBERS).text == "(100|101)"
+    assert fold(Not(Some((Not(a), b))), NUMBERS).text == "(100&!101)"
+    # The complement of a range stays short.
+    assert fold(Not(Some((a, b))), NUMBERS).text == "!(100|101)"
