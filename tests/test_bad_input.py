@@ -92,10 +92,11 @@ def campaign(ann, organization, alice, addresses):
     return campaign
 
 
-def composed(organization, alice, **fields):
+def composed(organization, alice, name="Zinnia", **fields):
     """Return the only message of a campaign as a mail program reads it."""
     make_addresses(organization, "127.0.0.11")
     campaign = make_scheduled(organization, by=alice, **fields)
+    edit.change(campaign, by=alice, name=name)
     assert freeze.launch_due() == 1
     campaign = Campaign.objects.select_related("organization", "sender__domain").get(pk=campaign.pk)
     head = compose.letterhead(campaign, campaign.latest_submission())
@@ -111,49 +112,32 @@ HEADERS = {
 }
 
 
-def has_only_its_own_headers(mail):
-    assert sorted(mail.keys()) == sorted(HEADERS)
-    assert str(mail["To"]) == "ann@mail.example"
-    (sender,) = mail["From"].addresses
-    assert sender.addr_spec.startswith("news@clinic")
-    return True
-
-
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_display_name_writes_no_header(attack, ann, organization, alice):
-    sender = make_sender(organization, display_name=attack)
-
-    assert has_only_its_own_headers(composed(organization, alice, sender=sender))
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_what_an_organization_is_called_and_where_it_is_writes_no_header_and_no_markup(
-    attack, ann, organization, alice
-):
+def test_no_name_and_no_address_of_ours_writes_a_header_or_markup(attack, ann, organization, alice):
     organization.name = organization.postal_address = attack
     organization.save()
+    sender = make_sender(organization, display_name=attack)
 
-    mail = composed(organization, alice)
+    mail = composed(organization, alice, sender=sender)
 
-    assert has_only_its_own_headers(mail)
+    assert sorted(mail.keys()) == sorted(HEADERS)
+    assert str(mail["To"]) == "ann@mail.example"
+    (shown,) = mail["From"].addresses
+    assert shown.addr_spec == f"news@{sender.domain.domain}"
     html = mail.get_body(("html",)).get_content()
     assert "<script" not in html
     # A tag in a name is text: nobody's last name is filled in.
     assert "{% load x %}" in html or "{%" not in attack
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_a_campaigns_name_is_nowhere_in_the_message(attack, ann, organization, alice):
-    campaign = make_campaign(organization, by=alice)
-    name = attack[:100]
-    edit.change(campaign, by=alice, name=name)
-    stored = Campaign.objects.get(pk=campaign.pk)
-    assert stored.name == name
+def test_a_campaigns_name_is_nowhere_in_the_message(ann, organization, alice):
+    name = "Zinnia\r\nBcc: eve@evil.example"
 
-    mail = composed(organization, alice)
+    mail = composed(organization, alice, name=name)
 
-    assert has_only_its_own_headers(mail)
-    assert "evil" not in mail.as_string()
+    assert Campaign.objects.filter(name=name).exists()
+    assert sorted(mail.keys()) == sorted(HEADERS)
+    assert "Zinnia" not in mail.as_string()
 
 
 def document_with(html):
@@ -231,31 +215,24 @@ STATUS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("who", ["a stranger with every role", "a viewer"])
 def test_a_campaign_is_moved_by_nobody_of_another_organization_or_role(
-    verb, who, ann, organization, other_organization, alice
+    who, ann, organization, other_organization, alice
 ):
-    if who == "a viewer":
-        by = make_user("viewer", organization)
-    else:
-        by = make_user("marketer", other_organization)
-        for role in ("approver", "administrator", "privacy_officer"):
-            other_organization.memberships.create(user=by, role=role)
+    by = make_user("viewer", organization if who == "a viewer" else other_organization)
+    for role in ("marketer", "approver", "administrator", "privacy_officer"):
+        other_organization.memberships.create(user=by, role=role)
     campaign = make_campaign(organization, by=alice)
-    if verb not in {"submit", "change", "duplicate"}:
-        launch.submit(campaign, by=alice)
-    Campaign.objects.filter(pk=campaign.pk).update(
-        status=STATUS[verb], latest_at=campaign.send_at + dt.timedelta(hours=1)
-    )
-    before = Campaign.objects.filter(pk=campaign.pk).values().get()
-    campaigns, approvals = Campaign.objects.count(), Approval.objects.count()
+    launch.submit(campaign, by=alice)
+    later = campaign.send_at + dt.timedelta(hours=1)
 
-    with pytest.raises((launch.Refused, edit.NotAllowed)):
-        VERBS[verb](Campaign.objects.get(pk=campaign.pk), by)
-
-    assert Campaign.objects.filter(pk=campaign.pk).values().get() == before
-    assert (Campaign.objects.count(), Approval.objects.count()) == (campaigns, approvals)
+    for verb, move in VERBS.items():
+        Campaign.objects.filter(pk=campaign.pk).update(status=STATUS[verb], latest_at=later)
+        before = list(Campaign.objects.values())
+        with pytest.raises((launch.Refused, edit.NotAllowed)):
+            move(Campaign.objects.get(pk=campaign.pk), by)
+        assert list(Campaign.objects.values()) == before, verb
+        assert (Submission.objects.count(), Approval.objects.count()) == (1, 0), verb
 
 
 @pytest.mark.parametrize("what", ["segment", "revision", "sender"])
@@ -413,15 +390,14 @@ def test_whatever_a_server_does_a_message_has_a_state_and_leaves_at_most_once(
     assert list(Event.objects.values_list("type", flat=True)) == expected_events
 
 
-@pytest.mark.parametrize("certificate", ["expired", "wrong-name", "self-signed"])
 def test_a_certificate_that_does_not_fit_is_enough_for_tls_and_not_for_verified_tls(
-    certificate, ann, organization, alice, addresses, settings, tmp_path
+    ann, organization, alice, addresses, settings, tmp_path
 ):
     settings.SMTP_SECONDS = 2
     for transport_policy, expected in (("verified", "deferred tls_failed"), ("tls", "sent")):
         campaign = make_scheduled(organization, by=alice, transport_policy=transport_policy)
         assert freeze.launch_due() == 1
-        with beside(tmp_path, certificate=certificate) as seen:
+        with beside(tmp_path, certificate="expired") as seen:
             settings.HIPAAMAIL_ROUTES = f"*=127.0.0.1:{seen.port}"
             send(addresses)
         assert states(campaign) == {"ann@mail.example": expected}
