@@ -120,7 +120,10 @@ def mta_sts_policy(host: str) -> str:
 
 def check(domain: SendingDomain) -> dict[str, bool]:
     """Look the domain's records up and say which are published as they should be."""
-    addresses = list(SendingIP.objects.filter(organization_id=domain.organization_id))
+    # In the order of records(): it decides how SPF is written, and which address is the host.
+    addresses = list(
+        SendingIP.objects.filter(organization_id=domain.organization_id).order_by("address")
+    )
     found: dict[str, bool] = {}
     for what, name, kind, value in _records_of(domain, addresses):
         found[what] = found.get(what, True) and _same(value) in map(_same, mx.records(name, kind))

@@ -217,21 +217,23 @@ def test_a_fact_altered_in_sql_past_the_triggers_is_found(ann, petra):
     assert "fact.altered" in {one.code for one in verify().findings}
 
 
-@pytest.mark.parametrize("model", FACT_MODELS, ids=lambda model: model.__name__)
 @pytest.mark.parametrize(
     "statement",
     ["update {} set source = 'x'", "delete from {}", "truncate {} cascade"],
     ids=["update", "delete", "truncate"],
 )
-def test_facts_are_changed_by_nobody_in_sql(ann, petra, model, statement):
+def test_facts_are_changed_by_nobody_in_sql(ann, petra, statement):
     every_fact(ann, petra)
-    before = model.objects.count()
 
-    with pytest.raises(Error, match="history"), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("set constraints all immediate")
-        cursor.execute(statement.format(model._meta.db_table))
-
-    assert model.objects.count() == before > 0
+    for model in FACT_MODELS:
+        with (
+            pytest.raises(Error, match="history"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute("set constraints all immediate")
+            cursor.execute(statement.format(model._meta.db_table))
+        assert model.objects.count() == 1
 
 
 def test_facts_are_changed_by_nobody_through_the_models(ann, petra):

@@ -44,7 +44,8 @@ class Resolver:
 
 @pytest.fixture
 def domain(organization):
-    make_addresses(organization)
+    # As they come from the table, they are in no order.
+    make_addresses(organization, "127.0.0.12", "127.0.0.11")
     for number, address in enumerate(SendingIP.objects.order_by("address"), start=1):
         SendingIP.objects.filter(pk=address.pk).update(helo=f"mail{number}.{NAME}")
     return domains.add_domain(organization, NAME, by=BY)
