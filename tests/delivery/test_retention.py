@@ -9,7 +9,7 @@ from django.db import connection
 from audit.models import Entry
 from consent.locking import database_time
 from contacts import erase
-from delivery import freeze, retention, tasks
+from delivery import events, freeze, retention, tasks
 from delivery.models import Message
 from phi.keys import PLATFORM
 from tests.delivery.conftest import send
@@ -88,3 +88,22 @@ def test_an_emptied_value_is_gone_from_the_table(sent):
         erase.erase(sent[0].contact, by=BY)
         cursor.execute('select count(*) from delivery_message where "values" is not null')
         assert cursor.fetchone() == (1,)
+
+
+def test_a_person_erased_while_their_message_is_on_the_wire_leaves_no_values_behind(
+    organization, form, due, addresses, inbox, monkeypatch
+):
+    ann = make_authorized(organization, form, first_name="Ann", email="ann@mail.example")
+    campaign = due()
+    real = events.record_attempts
+
+    def after_erasing(*arguments):
+        erase.erase(ann, by=BY)
+        return real(*arguments)
+
+    monkeypatch.setattr(events, "record_attempts", after_erasing)
+    send(addresses)
+
+    message = Message.objects.get(campaign=campaign)
+    assert len(inbox.received()) == 1
+    assert (message.state, message.values) == ("sent", None)
