@@ -11,16 +11,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.models import Entry
 from contacts import apply_file, importer, reading, tasks
+from contacts.addresses import check
 from contacts.columns import COLUMNS, Column, Problem
 from contacts.importer import Overtaken, Refused, WrongStatus
 from contacts.models import Contact, CustomField, Import, Tally, Term, TermRow
+from contacts.people import People
+from contacts.rows import Row
 from files import staging
 from files.models import StagedFile
 from phi.digest import address_digest, digest
@@ -255,6 +258,17 @@ def test_the_dead_are_not_made_anew_and_the_merged_are_found(organization, bring
     assert checked.updated == 4
 
 
+def test_what_a_row_was_found_by_does_not_become_the_survivors_own(organization, bring_in):
+    kept = factories.make_person(organization, email="new@x.example", record_number="1")
+    factories.make_contact(organization, email="old@x.example", standing="merged", merged_into=kept)
+
+    bring_in(organization, csv("OLD@x.example,Kim", header="email,first_name"))
+
+    kept.refresh_from_db()
+    assert (kept.email, kept.first_name, kept.record_number) == ("new@x.example", "Kim", "1")
+    assert bytes(kept.email_digest) == address_digest(organization.pk, "new@x.example")
+
+
 def test_an_erased_person_comes_back_as_somebody_new(organization, bring_in, petra):
     from contacts.erase import erase
 
@@ -295,6 +309,14 @@ def test_a_later_file_changes_what_it_says_and_nothing_else(searchable, bring_in
     assert ids(searchable, {"field": "conditions", "op": "is", "value": "asthma"}) == set()
     assert ids(searchable, {"field": "state", "op": "is", "value": "CA"}) == {ann.pk}
     assert (checked.new, checked.updated, counts(import_)) == (1, 1, (2, 1, 1, 0, 0))
+
+
+def test_a_cell_of_separators_alone_is_an_empty_one(searchable, bring_in):
+    bring_in(searchable, csv("a@x.example,,,,,,,,gout,,,,"))
+    import_, _ = bring_in(searchable, csv("a@x.example,,,,,,,, ; ,,,,"))
+
+    assert people(searchable)[0].attributes == {"conditions": ["gout"]}
+    assert counts(import_) == (1, 0, 0, 1, 0)
 
 
 def test_applying_a_finished_import_does_nothing(organization, bring_in, alice):
@@ -372,6 +394,13 @@ def test_what_is_set_aside_is_encrypted_and_neutralised(organization, bring_in, 
     # A cell that looks like a formula is a text like any other.
     (person,) = people(organization)
     assert (person.email, person.first_name) == ("=1+1@x.example", "=2+2")
+
+
+def test_long_cells_are_cut_where_rows_are_set_aside(organization, bring_in, alice):
+    import_, _ = bring_in(organization, csv(f"a@x.example,{'A' * 10_001},,,,,,,,,,,"))
+
+    text = staging.read_all(import_.rejected_file, by=alice).decode()
+    assert f'"{"A" * 1000}"' in text
 
 
 def test_a_second_check_replaces_the_rows_set_aside(organization, bring_in, alice):
@@ -763,8 +792,10 @@ def test_whoever_is_overtaken_stops(organization, bring_in, alice, monkeypatch):
     importer.apply(fast, by=alice)
     slow.status = Import.Status.APPLYING
 
-    with pytest.raises(Overtaken):
-        importer.apply(slow, by=alice)
+    for status in ("done", "applying"):
+        Import.objects.update(status=status)
+        with pytest.raises(Overtaken):
+            importer.apply(slow, by=alice)
     assert Contact.objects.count() == 6
     assert counts(Import.objects.get()) == (6, 6, 0, 0, 0)
 
@@ -790,6 +821,31 @@ def test_somebody_who_is_made_meanwhile_is_found_at_the_second_try(
 
     assert counts(import_) == (3, 3, 0, 0, 0)
     assert Contact.objects.count() == 3
+    # The first try learnt that there are patients, and that went with it.
+    assert len(ids(organization, {"field": "kind", "op": "is", "value": "patient"})) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_contacts_are_locked_before_they_are_changed():
+    organization = factories.make_organization()
+    person = factories.make_person(organization, email="a@x.example")
+    everybody = People(organization, "", {})
+    row = Row(2, {"email": "a@x.example"}, address=check("a@x.example"))
+    other = connection.copy()
+
+    def hand_over():
+        with other.cursor() as cursor:
+            cursor.execute("SELECT id FROM contacts_contact FOR SHARE SKIP LOCKED")
+            return [pk for (pk,) in cursor.fetchall()]
+
+    try:
+        with transaction.atomic():
+            everybody.gather([row], lock=False)
+            assert hand_over() == [person.pk]
+            everybody.gather([row], lock=True)
+            assert hand_over() == []
+    finally:
+        other.close()
 
 
 @pytest.mark.django_db(transaction=True)
