@@ -17,7 +17,8 @@ from accounts.models import Organization, User
 from audit.record import actor_of, record
 from consent.authorize import Refused, last_day, usable_version
 from consent.locking import database_time, lock
-from consent.models import Authorization, Direction, FormVersion, OptOut
+from consent.models import Authorization, Direction, FormVersion, OptOut, Suppression
+from consent.stop import suppress
 from contacts.importer import COLUMNS, Column, Problem
 from contacts.models import Contact, Import
 from phi.digest import address_digest
@@ -167,14 +168,30 @@ def rescue_opt_outs(
     *,
     by: User | str,
 ) -> None:
-    """Record the opt-outs of rows that were set aside for another reason, for whoever has their addresses."""
-    digests = [
+    """Record the opt-outs of rows that were set aside for another reason, for whoever has their addresses.
+
+    Where nobody has an address yet, the address itself is blocked: a later import may bring the person.
+    """
+    digests = {
         address_digest(organization.pk, address)
         for address, values in rows
         if values.get("opted_out")
-    ]
-    contacts = Contact.objects.filter(organization=organization, email_digest__in=digests)
-    _opt_out(organization, import_, set(contacts.values_list("pk", flat=True)), by=by)
+    }
+    people = dict(
+        Contact.objects.filter(organization=organization, email_digest__in=digests).values_list(
+            "pk", "email_digest"
+        )
+    )
+    _opt_out(organization, import_, set(people), by=by)
+    for digest in sorted(digests - {bytes(known) for known in people.values()}):
+        suppress(
+            organization,
+            digest,
+            Suppression.Reason.MANUAL,
+            source="import",
+            evidence=f"opted out in a row that was set aside (import {import_.pk})",
+            by=by,
+        )
 
 
 def _opt_out(

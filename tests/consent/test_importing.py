@@ -330,6 +330,16 @@ def test_a_corrected_file_corrects_and_the_same_file_again_writes_nothing(organi
     assert reasons(organization) == {"ann@mail.example": ""}
 
 
+def test_the_stop_of_a_rejected_row_waits_for_a_person_who_comes_later(organization, form):
+    header = "email,date_of_birth,authorized_on,opted_out"
+    first = import_csv(organization, form, "ann@mail.example,1990-02-31,,yes", header=header)
+    assert (first.rejected, Contact.objects.count()) == (1, 0)
+
+    import_csv(organization, form, "Ann@Mail.example,1990-02-03,2026-01-05,", header=header)
+
+    assert reasons(organization) == {"Ann@mail.example": "suppressed"}
+
+
 @pytest.mark.parametrize("day", ["2026-W01-1", "0001-01-01", "1880-01-01", "２０２６-01-01"])
 def test_a_day_of_signature_that_cannot_be_is_a_problem(day):
     assert isinstance(importing.check_signed_on(day), Problem)
