@@ -8,8 +8,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 
 from accounts.models import Organization, SendingDomain
 from audit.models import Entry
-from builder.models import Revision
-from campaigns import launch
+from campaigns import binding, launch
 from campaigns.models import Campaign, Sender, Submission
 from consent.locking import database_time
 from contacts import segments
@@ -278,10 +277,11 @@ def test_what_changes_while_a_campaign_is_sending_pauses_it(
 
 
 def test_an_approval_of_other_bytes_counts_for_nothing(ann, organization, alice, addresses):
-    """Who rewrites the bytes and their hash still lacks an approval of that hash."""
+    """Who rewrites the bytes, their hash and the campaign to fit still lacks an approval of that hash."""
     campaign = make_scheduled(organization, by=alice)
     other = make_campaign(organization, by=alice, revision=make_revision(organization, "Buy"))
     theirs = launch.submit(other, by=alice)
+    Campaign.objects.filter(pk=campaign.pk).update(revision=other.revision, sender=other.sender)
     raw("alter table campaigns_submission disable trigger user")
     raw(
         "update campaigns_submission set pieces = %s, content_hash = %s where campaign_id = %s",
@@ -289,8 +289,11 @@ def test_an_approval_of_other_bytes_counts_for_nothing(ann, organization, alice,
         bytes(theirs.content_hash),
         campaign.pk,
     )
+    campaign = Campaign.objects.get(pk=campaign.pk)
+    assert binding.still_binds(campaign, campaign.latest_submission())
 
     assert freeze.launch_due() == 0
+
     campaign.refresh_from_db()
     assert (campaign.status, campaign.held_reason) == ("draft", "campaign_not_approved")
     assert not Message.objects.exists()
@@ -308,9 +311,8 @@ def test_an_expired_approval_begins_nothing(ann, organization, alice, addresses)
 
 
 def test_the_bytes_that_were_approved_are_those_that_are_kept(ann, organization, alice, addresses):
-    campaign = make_scheduled(organization, by=alice)
+    make_scheduled(organization, by=alice)
     before = bytes(Submission.objects.get().pieces)
-    Revision.objects.filter(pk=campaign.revision_id)
 
     freeze.launch_due()
 
