@@ -118,8 +118,10 @@ def authorize(
     """Record a signed authorization; the same paper a second time changes nothing and returns the first.
 
     Raises Refused when the form is not published, the date lies ahead, the end precedes the beginning, a
-    representative's authority is not described (164.508(c)(1)(vi)), or there is no evidence.
+    representative's authority is not described (164.508(c)(1)(vi)), or there is no evidence; ValueError for a
+    signer that is none.
     """
+    signer = Authorization.Signer(signer)
     version = usable_version(contact.organization, version.pk)
     now = database_time()
     today = now.astimezone(contact.organization.zone).date()
@@ -179,8 +181,9 @@ def revoke(
     """End an authorization at once (164.508(b)(5)); what is already marked for hand-over is waited for.
 
     No message is marked for hand-over after this commits. A second revocation changes nothing and returns
-    the first.
+    the first. Raises ValueError for a kind that is none: the gate would not know it.
     """
+    kind = Revocation.Kind(kind)
     lock(authorization.organization_id, [authorization.contact_id])
     earlier = Revocation.objects.filter(authorization=authorization, kind=kind).first()
     if earlier is not None:

@@ -41,7 +41,11 @@ def opt_out(
 def opt_in(
     contact: Contact, scope: str, *, source: str, evidence: str, by: User | Contact | str
 ) -> OptOut:
-    """Record that the person affirmatively wants messages again (15 USC 7704(a)(4)(B)); lifts only their own stop."""
+    """Record that the person affirmatively wants messages again (15 USC 7704(a)(4)(B)); lifts only their own stop.
+
+    Raises ValueError without evidence: nobody's stop is lifted by our word alone.
+    """
+    _insist_on(evidence)
     return _once(contact, scope, Direction.IN, source=source, evidence=evidence, by=by)
 
 
@@ -109,7 +113,8 @@ def suppress(
 def lift_suppression(
     suppression: Suppression, *, source: str, evidence: str, by: User
 ) -> Suppression:
-    """Let an address be written to again, because it was blocked by mistake."""
+    """Let an address be written to again, because it was blocked by mistake; raises ValueError without evidence."""
+    _insist_on(evidence)
     lock_address(suppression.organization_id, bytes(suppression.email_digest))
     return _write(
         Suppression,
@@ -192,6 +197,11 @@ def prefer_unencrypted(
         evidence=evidence,
         by=by,
     )
+
+
+def _insist_on(evidence: str) -> None:
+    if not evidence.strip():
+        raise ValueError("There is no evidence.")
 
 
 def _known(words: Iterable[str], vocabulary: Container[str]) -> None:

@@ -99,6 +99,22 @@ def test_a_representative_says_what_lets_them_act(ann, form):
     assert authorization.signer == "representative"
 
 
+def test_a_signer_that_is_none_describes_no_authority(ann, form):
+    with pytest.raises(ValueError, match="Representative"):
+        sign(ann, form, signer="Representative")
+
+    assert not Authorization.objects.exists()
+
+
+def test_a_kind_of_end_that_is_none_is_not_recorded(ann, form, petra):
+    authorization = sign(ann, form)
+
+    with pytest.raises(ValueError, match="Revoked"):
+        revoke(authorization, kind="Revoked", source="phone", by=petra)
+
+    assert not Revocation.objects.exists()
+
+
 def test_another_organizations_form_is_not_usable(ann, other_organization):
     assert refused(ann, make_form(other_organization)) == "form_not_published"
 

@@ -170,6 +170,20 @@ def test_an_address_that_was_let_go_can_be_suppressed_again(ann, petra):
     assert Suppression.objects.count() == 3
 
 
+@pytest.mark.parametrize("evidence", ["", " \n"])
+def test_nobodys_stop_is_lifted_without_evidence(ann, petra, evidence):
+    stop.opt_out(ann, "commercial", source="page", by=ann)
+    fact = stop.suppress(ann.organization, ann.email_digest, "manual", source="staff", by=BY)
+
+    with pytest.raises(ValueError, match="evidence"):
+        stop.opt_in(ann, "commercial", source="phone", evidence=evidence, by=petra)
+    with pytest.raises(ValueError, match="evidence"):
+        stop.lift_suppression(fact, source="staff", evidence=evidence, by=petra)
+
+    assert (OptOut.objects.count(), Suppression.objects.count()) == (1, 1)
+    assert reason(ann) == "suppressed"
+
+
 def test_a_suppression_of_one_organization_says_nothing_to_another(ann, other_organization):
     stop.suppress(
         other_organization,
