@@ -14,11 +14,12 @@ from contacts.attributes import fields_of
 from contacts.check_file import WrongStatus
 from contacts.columns import by_function
 from contacts.indexer import Indexer
-from contacts.models import CustomField, Import
+from contacts.models import Contact, CustomField, Import
 from contacts.people import Gathering, People
 from contacts.reading import Progress, in_chunks, reader_of, rows_of_file
 from contacts.rows import Row, RowReader
 from contacts.table import Record
+from phi.digest import digest
 
 #: How often a chunk is tried when somebody else made one of its contacts, or a lock went round in a circle.
 ATTEMPTS = 3
@@ -192,14 +193,48 @@ def _finish(import_: Import, by: User | str, reader: RowReader) -> None:
 def _rescue(import_: Import, by: User | str, reader: RowReader) -> None:
     """Hand on what counts of rows that were set aside: an opt-out is not lost to a wrong birth date."""
     functions = by_function(reader.extras, "apply_rejected")
+    rescuing = set().union(*functions.values())
     for chunk in in_chunks(rows_of_file(import_, by=by), reader.read):
-        rejected = [row for _, row in chunk if row.problems and row.address]
+        rejected = [row for _, row in chunk if row.problems and row.extras.keys() & rescuing]
         for function, keys in functions.items():
             said = [
                 (row.values["email"], extras)
                 for row in rejected
-                if (extras := {k: v for k, v in row.extras.items() if k in keys})
+                if row.address and (extras := {k: v for k, v in row.extras.items() if k in keys})
             ]
             if said:
                 with transaction.atomic():
                     function(import_.organization, import_, said, by=by)
+        _rescue_by_record(import_, by, reader, rescuing, rejected)
+
+
+def _rescue_by_record(
+    import_: Import, by: User | str, reader: RowReader, rescuing: set[str], rejected: list[Row]
+) -> None:
+    """Hand on the same of rows without a usable address whose record number tells whose they are."""
+    organization = import_.organization
+    numbered = [
+        (digest(organization.pk, "record", number), row.extras)
+        for row in rejected
+        if not row.address and (number := row.values.get("record_number"))
+    ]
+    if not numbered:
+        return
+    known = {
+        bytes(found): pk
+        for pk, found in Contact.objects.filter(
+            organization=organization,
+            source=import_.source,
+            record_digest__in=[blind for blind, _ in numbered],
+        ).values_list("pk", "record_digest")
+    }
+    for function, keys in by_function(reader.extras, "apply").items():
+        said = [
+            (known[blind], chosen)
+            for blind, extras in numbered
+            if blind in known
+            and (chosen := {k: v for k, v in extras.items() if k in keys & rescuing})
+        ]
+        if said:
+            with transaction.atomic():
+                function(organization, import_, said, by=by)

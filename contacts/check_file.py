@@ -155,7 +155,8 @@ def _foresee(checked: Checked, people: People, rows: Sequence[Row], seen: "_Seen
 def _note(checked: Checked, rows: Sequence[Row], rescuing: Set[str]) -> None:
     checked.rejected += len(rows)
     for row in rows:
-        checked.rescued += bool(row.address and rescuing & row.extras.keys())
+        named = row.address or row.values.get("record_number")
+        checked.rescued += bool(named and rescuing & row.extras.keys())
         for key, problem in row.problems:
             checked.by_code[problem.code] += 1
             if len(checked.problems) < MOST_SHOWN:

@@ -340,6 +340,17 @@ def test_the_stop_of_a_rejected_row_waits_for_a_person_who_comes_later(organizat
     assert reasons(organization) == {"Ann@mail.example": "suppressed"}
 
 
+@pytest.mark.parametrize("row", ["7,not an address,,yes", "7,,1990-02-31,yes"])
+def test_the_stop_of_a_rejected_row_is_heard_by_its_record_number(organization, form, row):
+    header = "record_number,email,date_of_birth,opted_out"
+    import_csv(organization, form, "7,ann@mail.example,1990-02-03,", header=header)
+
+    again = import_csv(organization, form, row, row.replace("yes", "no"), header=header)
+
+    assert again.rejected == 2
+    assert reasons(organization, "TREATMENT") == {"ann@mail.example": "opted_out"}
+
+
 @pytest.mark.parametrize("day", ["2026-W01-1", "0001-01-01", "1880-01-01", "２０２６-01-01"])
 def test_a_day_of_signature_that_cannot_be_is_a_problem(day):
     assert isinstance(importing.check_signed_on(day), Problem)
