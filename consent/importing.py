@@ -19,11 +19,10 @@ from consent.authorize import Refused, last_day, usable_version
 from consent.locking import database_time, lock
 from consent.models import Authorization, Direction, FormVersion, OptOut, Suppression
 from consent.stop import suppress
+from contacts.columns import AddressRow, ContactRow
 from contacts.importer import COLUMNS, Column, Problem
 from contacts.models import Contact, Import
 from phi.digest import address_digest
-
-Row = tuple[uuid.UUID, dict[str, Any]]
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 #: The day of HIPAA itself (Public Law 104-191).
@@ -94,7 +93,7 @@ def form_of(organization: Organization, import_: Import) -> FormVersion | None:
 
 
 def apply_authorizations(
-    organization: Organization, import_: Import, rows: Sequence[Row], *, by: User | str
+    organization: Organization, import_: Import, rows: Sequence[ContactRow], *, by: User | str
 ) -> None:
     """Record what a chunk says of authorizations; the latest word of an import about a person counts (gate.py).
 
@@ -150,7 +149,7 @@ def _statement(authorization: Authorization) -> tuple[dt.date | None, ...]:
 
 
 def apply_opt_outs(
-    organization: Organization, import_: Import, rows: Sequence[Row], *, by: User | str
+    organization: Organization, import_: Import, rows: Sequence[ContactRow], *, by: User | str
 ) -> None:
     """Record the opt-outs of a chunk, for everything but what is owed; a person opted out already stays so."""
     _opt_out(
@@ -164,7 +163,7 @@ def apply_opt_outs(
 def rescue_opt_outs(
     organization: Organization,
     import_: Import,
-    rows: Sequence[tuple[str, dict[str, Any]]],
+    rows: Sequence[AddressRow],
     *,
     by: User | str,
 ) -> None:

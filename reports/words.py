@@ -3,7 +3,7 @@
 from accounts.models import Role
 from audit.actions import ACTIONS
 from consent.gate import REASONS as GATE_REASONS
-from consent.models import Revocation, Suppression
+from consent.models import Suppression
 from delivery.models import Event, Message
 from delivery.replies import Kind
 
@@ -60,12 +60,6 @@ SOURCES = {
     "bounce": "from a bounce",
     "complaint": "from a complaint",
     "staff": "by staff",
-}
-
-REVOCATIONS = {
-    Revocation.Kind.REVOKED.value: "Revoked by the individual",
-    Revocation.Kind.EVENT_OCCURRED.value: "Ended: its expiry event occurred",
-    Revocation.Kind.KNOWN_FALSE.value: "Ended: known to be materially false",
 }
 
 SCOPES = {
